@@ -1,10 +1,10 @@
-"""Logging to stderr, as text for people or JSON lines for machines, without anybody's token.
+"""Logging to stderr, as text for people or JSON lines for machines, without tokens.
 
-Lines are written by a thread: whoever logs never waits for stderr, which may be a pipe that nobody
-reads. What does not fit into the queue is dropped, and the log says how much that was.
+A thread writes the lines: the caller never waits for stderr, possibly a pipe without a reader.
+Lines that do not fit into the queue are dropped, and the log says how many.
 
-Secrets are taken out of the finished text, so that it does not matter whether they came with the
-message, its arguments, an extra field or an exception.
+Redaction works on the finished text, so secrets are found in the message, its arguments, extra
+fields and exceptions alike.
 """
 
 import json
@@ -27,13 +27,13 @@ from .settings import LogSettings
 logger = logging.getLogger(__name__)
 
 MAX_KINDS = 1_000
-"""Kinds of faults that a `LogThrottle` remembers; it forgets the kind first noted."""
+"""Kinds of faults that a `LogThrottle` remembers; the kind noted first is forgotten first."""
 
 SHOWN = 100
 """Characters of a client's text that a line shows."""
 
 FLUSH_SECONDS = 1.0
-"""Seconds that the end of a process waits for a stderr that accepts no lines."""
+"""Seconds that an ending process waits for a stderr that accepts no lines."""
 
 CONNECTION: ContextVar[str] = ContextVar("connection", default="")
 """The connection that the current task works for; on each of its lines."""
@@ -67,7 +67,7 @@ _RESERVED = frozenset(
 def configure(settings: LogSettings) -> None:
     """Send the lines of all loggers to stderr, in the form that `settings` choose.
 
-    May be called again: the handler of an earlier call is replaced, those of others are left alone.
+    A second call replaces the handler of the first, and leaves the handlers of others alone.
     """
     handler = _StderrHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if settings.format == "json" else TextFormatter())
@@ -78,10 +78,10 @@ def configure(settings: LogSettings) -> None:
             earlier.close()
     root.addHandler(handler)
     root.setLevel(settings.level)
-    # What operators change is written down, whatever else is not.
+    # Operators' changes are logged at every log level.
     logging.getLogger("chat_server.audit").setLevel(logging.INFO)
-    # These tell of every connection's end, of plugins, and of each step of a request with what it
-    # carries: nothing to an operator.
+    # These loggers report every connection's end, plugins, and each step of a request with its
+    # contents: noise to an operator.
     for name in ("websockets", "alembic", "httpcore"):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
 
@@ -90,8 +90,8 @@ def identify(worker: int, node: str) -> None:
     """Name the worker on every further line in JSON.
 
     Args:
-        worker: its number.
-        node: its name for clients.
+        worker: the worker's number.
+        node: the worker's name for clients.
     """
     for handler in logging.getLogger().handlers:
         if isinstance(handler, _StderrHandler) and isinstance(handler.formatter, JsonFormatter):
@@ -99,9 +99,9 @@ def identify(worker: int, node: str) -> None:
 
 
 def capture_stderr() -> None:
-    """Log what Python itself would write to stderr: warnings and uncaught exceptions.
+    """Log Python's own output to stderr: warnings and uncaught exceptions.
 
-    For a process that is nothing but our server.
+    Only for a process that is nothing but our server.
     """
     logging.captureWarnings(True)
     sys.excepthook = _log_uncaught
@@ -112,16 +112,15 @@ def capture_stderr() -> None:
 def redact(text: str) -> str:
     """Return `text` with tokens and the passwords of URLs replaced by asterisks.
 
-    Taken for a token is what follows `token=`, `Bearer` or `bearer.`, and whatever has the form of
-    a JWT.
+    A token is any text behind `token=`, `Bearer` or `bearer.`, and any text in the form of a JWT.
     """
     return _SECRETS.sub(_masked, text)
 
 
 def shown(text: str | None) -> str:
-    """Return what a line shows of a client's text: its beginning, or `none`.
+    """Return the beginning of a client's text for a log line, or `none`.
 
-    The formatters make its characters harmless.
+    The formatters escape control characters.
     """
     if text is None:
         return "none"
@@ -129,10 +128,10 @@ def shown(text: str | None) -> str:
 
 
 class TextFormatter(logging.Formatter):
-    """One line for each record, `TIME LEVEL [PID] LOGGER: MESSAGE KEY=VALUE`, then its traceback.
+    """One line for each record, `TIME LEVEL [PID] LOGGER: MESSAGE KEY=VALUE`, then the traceback.
 
-    Control characters are escaped and tracebacks indented, so that nothing a user sent can pass
-    for a line of its own.
+    Control characters are escaped and tracebacks indented, so that a user's text cannot pass for
+    another log line.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -175,11 +174,11 @@ class JsonFormatter(logging.Formatter):
 
 
 class _StderrHandler(logging.Handler):
-    """The handler that `configure` installs, and finds again by its type."""
+    """The handler that `configure` installs, and recognizes by type."""
 
     def __init__(self, stream: TextIO | None) -> None:
         super().__init__()
-        # One lock for both: logging makes it anew in a process that is forked.
+        # The writer shares the handler's lock, which logging replaces in a forked process.
         self._writer = LineWriter(stream, self._describe_dropped, self.lock)
 
     def emit(self, record: logging.LogRecord) -> None:

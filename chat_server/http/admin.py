@@ -1,4 +1,4 @@
-"""`/api/admin/…`: what operators ask and order."""
+"""`/api/admin/…`: questions and orders of operators."""
 
 from typing import Annotated, Any, TypeVar
 
@@ -49,7 +49,7 @@ Moment = Annotated[float, Meta(gt=0, le=253_402_300_799)]
 
 
 class BlockRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """Until when, in seconds since 1970, or for how many seconds: one of the two."""
+    """Either `until`, in seconds since 1970, or a number of `seconds`."""
 
     user: Name
     reason: Reason
@@ -58,23 +58,22 @@ class BlockRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class UnblockRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """The user may come back."""
+    """The user may connect again."""
 
     user: Name
     reason: Reason
 
 
 class RevokeRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """A token by its `jti`, all of a `user` or all of a key by its `kid`: one of the three.
+    """Either a token by `jti`, all tokens of a `user`, or all tokens of a key by `kid`.
 
     Args:
-        reason: why.
+        reason: the operator's reason.
         jti: the token's name.
-        user: whose tokens.
-        issued_before: with `user`: seconds since 1970; up to now if it is left out.
+        user: the user of the tokens.
+        issued_before: with `user`: seconds since 1970; the present time by default.
         kid: the key's name.
-        seconds: how long that is remembered: by then all such tokens must have expired. A year, if
-            it is left out.
+        seconds: how long the order holds, a year by default; all revoked tokens must expire sooner.
     """
 
     reason: Reason
@@ -86,7 +85,7 @@ class RevokeRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class DisconnectRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """The connections of a `user`, of an `address`, or of one `session`: one of the three."""
+    """Either the connections of a `user` or of an `address`, or one `session`."""
 
     reason: Reason
     user: Name | None = None
@@ -110,7 +109,7 @@ class AnnounceRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class CloseRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """Subscriptions end at once; nobody may use the topic for so many `seconds`, if it is given."""
+    """Subscriptions end at once. With `seconds` the topic stays closed for that long."""
 
     topic: TopicName
     reason: Reason
@@ -140,15 +139,15 @@ class OpenRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Admin:
-    """Who sends the current request, and what the request says.
+    """Reads the operator and the fields of the current request.
 
     Args:
         service: verifies tokens, and knows the time.
-        office: carries it out.
+        office: carries out the order.
 
     Attributes:
-        max_bytes: how long a request with `data` may be.
-        office: carries it out.
+        max_bytes: maximum bytes of a request with `data`.
+        office: carries out the order.
     """
 
     def __init__(self, service: Service, office: Office) -> None:
@@ -162,8 +161,8 @@ class _Admin:
         """Return the operator who sends the current request.
 
         Raises:
-            Unauthorized: there is no valid token.
-            Forbidden: it has no grant `admin`.
+            Unauthorized: the request has no valid token.
+            Forbidden: the token has no grant `admin`.
             RateLimited: the user has sent too many messages and requests.
         """
         actor = await actor_of_request(self._service)
@@ -171,11 +170,11 @@ class _Admin:
         return operator_of(actor)
 
     async def order(self, kind: type[T], max_bytes: int = MAX_BYTES) -> T:
-        """Return what the current request orders, which has a reason.
+        """Return the fields of the current request, an order with a reason.
 
         Raises:
-            BadRequest, TooLarge, RequestTimeout: as of `read_fields`.
-            Invalid: likewise, or the reason says nothing.
+            BadRequest, TooLarge, RequestTimeout: as `read_fields`.
+            Invalid: as `read_fields`, or the reason is blank.
         """
         given = await read_fields(kind, max_bytes)
         reason: str = given.reason  # type: ignore[attr-defined]
@@ -188,10 +187,10 @@ class _Admin:
         return self._clock.time()
 
     def until(self, until: float | None, seconds: float | None) -> float:
-        """Return when something ends.
+        """Return the end of an order, in seconds since 1970.
 
         Raises:
-            Invalid: neither is given, or both, or it is over.
+            Invalid: neither is given, or both are, or the end is in the past.
         """
         if (until is None) == (seconds is None):
             raise Invalid({"until": "give either this or seconds"})
@@ -201,11 +200,11 @@ class _Admin:
         return ends
 
     def data(self, value: object) -> Raw:
-        """Return the JSON text of what is announced.
+        """Return the JSON text of an announcement.
 
         Raises:
-            BadRequest: it has no JSON form that all clients can read.
-            TooLarge: it has more bytes than a message may have.
+            BadRequest: some clients could not read the JSON.
+            TooLarge: the JSON has more bytes than a message may have.
         """
         encoded = msgspec.json.encode(value)
         JSON.check_data(encoded)
@@ -218,8 +217,8 @@ def admin_blueprint(service: Service, office: Office) -> Blueprint:
     """Return the routes, for a worker.
 
     Args:
-        service: the worker's.
-        office: the worker's.
+        service: the worker's service.
+        office: the worker's office.
     """
     blueprint = Blueprint("chat_admin", __name__, url_prefix=PATH)
     private.register(blueprint, service.node.settings.operators)
@@ -256,14 +255,14 @@ def _add_questions(blueprint: Blueprint, admin: _Admin) -> None:
     @document_querystring(ExplainQuery)
     @document_response(Explained, 200)
     async def explain() -> Response:
-        """Say what became of an event: who heard it, and what a user's connections were sent."""
+        """Explain the fate of an event on each worker, and for the connections of a user."""
         operator = await admin.operator()
         return respond(await office.explain(operator, read_query(ExplainQuery)))
 
     @blueprint.get("/connections/<session>")
     @document_response(ConnectionView, 200)
     async def connection(session: str) -> Response:
-        """Read all there is to know of a connection."""
+        """Read everything about a connection."""
         return respond(await office.connection(await admin.operator(), session))
 
     @blueprint.get("/topics")
@@ -277,7 +276,7 @@ def _add_questions(blueprint: Blueprint, admin: _Admin) -> None:
     @document_querystring(BlocksQuery)
     @document_response(DenialsOk, 200)
     async def blocks() -> Response:
-        """List who or what is kept out."""
+        """List the denials of one kind."""
         return respond(office.denials(await admin.operator(), read_query(BlocksQuery)))
 
 
@@ -307,7 +306,7 @@ def _add_orders_about_users(blueprint: Blueprint, admin: _Admin) -> None:
     @document_request(RevokeRequest)
     @document_response(Obeyed, 200)
     async def revoke() -> Response:
-        """Accept tokens no more, and close their connections."""
+        """Revoke tokens, and close their connections."""
         operator = await admin.operator()
         given = await admin.order(RevokeRequest)
         until = admin.now() + (given.seconds or YEAR)
@@ -372,7 +371,7 @@ def _add_orders_about_topics(blueprint: Blueprint, admin: _Admin) -> None:
     @document_request(AnnounceRequest)
     @document_response(Obeyed, 200)
     async def announce() -> Response:
-        """Send something to everybody who is connected."""
+        """Send data to every connection."""
         operator = await admin.operator()
         given = await admin.order(AnnounceRequest, admin.max_bytes)
         return respond(await office.announce(operator, admin.data(given.data), given.reason))
@@ -385,7 +384,7 @@ def _add_orders_about_messages(blueprint: Blueprint, admin: _Admin) -> None:
     @document_request(DeleteRequest)
     @document_response(ChangeOk, 200)
     async def delete() -> Response:
-        """Take a message's data away, whoever published it."""
+        """Delete a message's data, whatever the publisher."""
         operator = await admin.operator()
         given = await admin.order(DeleteRequest)
         return respond(await office.delete(operator, given.topic, given.seq, given.reason))

@@ -11,9 +11,10 @@ from ..protocol.batch import BATCH_MESSAGES, BATCH_PATH
 
 
 class _Request(Request):
-    """A request whose body may be longer if it is a batch.
+    """A request with a higher limit of the body for batches.
 
-    MAX_CONTENT_LENGTH holds for all routes, and the body begins to come before Quart knows which.
+    MAX_CONTENT_LENGTH holds for all routes, and the body begins to come before Quart has found the
+    route.
     """
 
     def __init__(
@@ -32,9 +33,9 @@ class _Request(Request):
 
 
 class ChatQuart(Quart):
-    """Quart that blames the client for an invalid Host header: RFC 9112, section 3.2.
+    """Quart that answers 400 to an invalid Host header: RFC 9112, section 3.2.
 
-    Quart itself reads the header before it can handle errors, and so logs a fault of ours.
+    Quart itself reads the header before its error handlers work, and so logs a server error.
     """
 
     request_class = _Request

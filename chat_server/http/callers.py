@@ -1,4 +1,4 @@
-"""Who sends a request about accounts."""
+"""Identifies the clients of requests, and limits their number per address."""
 
 from quart import Request, Websocket, request
 
@@ -12,7 +12,7 @@ from ..settings import is_same_host, origin_pattern
 
 REQUESTS_PER_SECOND = 10.0
 REQUESTS_AT_ONCE = 100
-"""Requests about accounts from one network address to one worker."""
+"""Requests about accounts from one network address to one worker: burst, refilled per second."""
 
 
 def address_of(incoming: Request | Websocket, trusted_hops: int) -> str:
@@ -20,7 +20,7 @@ def address_of(incoming: Request | Websocket, trusted_hops: int) -> str:
 
     Args:
         incoming: the request.
-        trusted_hops: proxies in front that are believed about it.
+        trusted_hops: number of proxies in front whose word on the address counts.
     """
     peer = incoming.scope.get("client")
     forwarded_for = incoming.headers.getlist("X-Forwarded-For")
@@ -28,10 +28,10 @@ def address_of(incoming: Request | Websocket, trusted_hops: int) -> str:
 
 
 async def actor_of_request(service: Service) -> Actor:
-    """Return whom the current request's token names.
+    """Return the actor of the current request's token.
 
     Raises:
-        Unauthorized: there is no valid token.
+        Unauthorized: the request has no valid token.
         Unavailable: the keys of the token's issuer are not known.
     """
     address = address_of(request, service.node.settings.server.trusted_proxy_hops)
@@ -40,7 +40,7 @@ async def actor_of_request(service: Service) -> Actor:
 
 
 class Callers:
-    """Knows who sends the current request, and bounds how many an address sends.
+    """Identifies the client of the current request, and limits the requests of each address.
 
     Args:
         service: verifies tokens.
@@ -54,12 +54,12 @@ class Callers:
         self._rates = UserRates(REQUESTS_PER_SECOND, REQUESTS_AT_ONCE)
 
     def admit(self) -> str:
-        """Return the network address of the current request, under which it is counted.
+        """Count the current request, and return its network address.
 
         Raises:
-            Forbidden: it comes from a page of an origin that is not allowed: one that sends its
-                visitors' attempts to sign in would use up what their addresses may.
-            RateLimited: too many requests come from there.
+            Forbidden: the request comes from a page of a foreign origin. Such a page could use up
+                its visitors' limit with attempts to sign in.
+            RateLimited: the address has sent too many requests.
         """
         origin = request.headers.get("Origin")
         if origin is not None and not self._is_allowed(origin):
@@ -77,7 +77,7 @@ class Callers:
         """Return the user of the current request's token.
 
         Raises:
-            Unauthorized: there is no valid token.
+            Unauthorized: the request has no valid token.
             RateLimited: the user has sent too many messages and requests.
         """
         actor = await actor_of_request(self._service)

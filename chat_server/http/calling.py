@@ -11,13 +11,13 @@ from .commands import RequestCommands, respond
 
 
 class CallRequest(msgspec.Struct):
-    """`data` is any JSON value; which, the method says."""
+    """`data` is any JSON value that the method accepts."""
 
     data: Any
 
 
 def add_call_route(blueprint: Blueprint, commands: RequestCommands) -> None:
-    """Add the route to a blueprint, for what carries out commands."""
+    """Add the route to a blueprint."""
 
     @blueprint.post("/api/call/<method>")
     @document_request(CallRequest)

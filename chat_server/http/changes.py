@@ -14,7 +14,7 @@ PATH = "/api/topics/<path:topic>/messages/<int:seq>"
 
 
 class EditRequest(msgspec.Struct):
-    """`data` is any JSON value; `epoch` is that of `seq`; `key` as of a publication."""
+    """`data` is any JSON value; `epoch` is the epoch of `seq`; `key` as in a publication."""
 
     data: Any
     epoch: Epoch | None = None
@@ -22,7 +22,7 @@ class EditRequest(msgspec.Struct):
 
 
 class AppendRequest(msgspec.Struct):
-    """`text` is added to the message's; `state` ends its growth; the rest as of an edit."""
+    """`text` is added to the message's; `state` ends the stream; the rest as in an edit."""
 
     text: str
     state: MessageState = "streaming"
@@ -31,7 +31,7 @@ class AppendRequest(msgspec.Struct):
 
 
 class ReactionRequest(msgspec.Struct):
-    """`emoji` is one character; `remove` takes the reaction back; the rest as of an edit."""
+    """`emoji` is one character; `remove` takes the reaction back; the rest as in an edit."""
 
     emoji: Emoji
     remove: bool = False
@@ -40,39 +40,39 @@ class ReactionRequest(msgspec.Struct):
 
 
 class DeleteQuery(msgspec.Struct):
-    """`epoch` is that of `seq`; `key` as of a publication."""
+    """`epoch` is the epoch of `seq`; `key` as in a publication."""
 
     epoch: Epoch | None = None
     key: Key | None = None
 
 
 def add_change_routes(blueprint: Blueprint, commands: RequestCommands) -> None:
-    """Add the routes to a blueprint, for what carries out commands."""
+    """Add the routes to a blueprint."""
 
     @blueprint.patch(PATH)
     @document_request(EditRequest)
     @document_response(ChangeOk, 200)
     async def edit(topic: str, seq: int) -> Response:
-        """Put other data into a message."""
+        """Replace a message's data."""
         return respond(await commands.run(Edit, topic, seq=seq))
 
     @blueprint.delete(PATH)
     @document_querystring(DeleteQuery)
     @document_response(ChangeOk, 200)
     async def delete(topic: str, seq: int) -> Response:
-        """Take a message's data away."""
+        """Delete a message's data."""
         return respond(await commands.run(Delete, topic, seq=seq))
 
     @blueprint.post(f"{PATH}/append")
     @document_request(AppendRequest)
     @document_response(AppendOk, 200)
     async def append(topic: str, seq: int) -> Response:
-        """Add to the text of a message that grows."""
+        """Add to the text of a streaming message."""
         return respond(await commands.run(Append, topic, seq=seq))
 
     @blueprint.post(f"{PATH}/reactions")
     @document_request(ReactionRequest)
     @document_response(ChangeOk, 200)
     async def react(topic: str, seq: int) -> Response:
-        """Add a reaction to a message, or take it back."""
+        """Add a reaction to a message, or remove one."""
         return respond(await commands.run(React, topic, seq=seq))

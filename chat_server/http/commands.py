@@ -1,7 +1,7 @@
-"""Carries out the commands that come as requests: whatever every such route has to do, in order.
+"""Carries out commands that come as HTTP requests.
 
-A route names the command and the fields that its address holds. Everything else happens here, so
-that no route can forget it: token, grant, rate, size, the types and bounds of all fields, `data`.
+A route names the command and the fields in its address. All checks happen here, so that no route
+can forget one: token, grant, rate, size, the types and bounds of all fields, `data`.
 """
 
 import asyncio
@@ -30,17 +30,17 @@ Q = TypeVar("Q", bound=msgspec.Struct)
 UNANSWERED = "the answer did not come in time"
 
 OK_HEADERS = {"Content-Type": "application/json", "Cache-Control": "no-store"}
-"""The headers of the response that carries a command's `ok`."""
+"""The headers of a response with a command's `ok`."""
 
 SAFE = ("GET", "HEAD")
 """Methods that store nothing, RFC 9110 section 9.2.1."""
 
 WITHOUT_BODY = (*SAFE, "DELETE")
-"""Methods whose requests have their fields in the query; those of all others are in the body."""
+"""Methods with the fields in the query; all other methods have the fields in the body."""
 
 
 class RequestCommands:
-    """Makes commands of requests, and has a worker's service carry them out.
+    """Turns requests into commands, and has a worker's service carry out the commands.
 
     Args:
         service: carries out the commands.
@@ -58,7 +58,7 @@ class RequestCommands:
         Args:
             kind: the command.
             topic: the topic that the request's address names.
-            address: further fields that the address holds; the client's cannot replace them.
+            address: further fields of the address, which win over fields from the client.
 
         Raises:
             ChatError: the request is refused, or the command has failed.
@@ -97,11 +97,11 @@ class RequestCommands:
     async def query(
         self, kind: type[Q], operation: Callable[[Service, Actor, Q], Awaitable[T]]
     ) -> T:
-        """Carry out an operation that is about no one topic.
+        """Carry out an operation that concerns no single topic.
 
         Args:
-            kind: what is made of the request's query.
-            operation: called with the service, the actor and that; checks what the actor may.
+            kind: the struct of the request's query.
+            operation: called with the service, the actor and the query; checks the permissions.
 
         Raises:
             ChatError: the request is refused, or the operation has failed.
@@ -143,7 +143,7 @@ class RequestCommands:
         return ok
 
     async def _admit(self, kind: type[TopicCommand], topic: str) -> Actor:
-        """Return who sends the current request, if that is somebody who may."""
+        """Return the actor of the current request, after checks of grant and rate."""
         service = self._service
         actor = await self._authenticate()
         service.authorize(actor, kind, topic)
@@ -159,36 +159,36 @@ class RequestCommands:
             async with asyncio.timeout(self._timeout):
                 return await work
         except TimeoutError:
-            # A publication is spooled, that is: the broker itself gives up sooner.
+            # The publication is spooled, because the broker itself gives up sooner.
             if request.method in SAFE or not stores:
                 raise Unavailable(UNANSWERED, retry_in_ms=UNFINISHED_RETRY_MS) from None
             raise unfinished() from None
 
 
 def respond(ok: object, status: int = 200) -> Response:
-    """Return the response that carries a command's `ok`."""
+    """Return a response with a command's `ok`."""
     return Response(msgspec.json.encode(ok), status, OK_HEADERS)
 
 
 def publish_status(ok: PublishOk) -> int:
-    """Return the status of a publication: 200 if it was stored before."""
+    """Return the status of a publication: 200 for a duplicate, else 201."""
     return 200 if ok.duplicate else 201
 
 
 def _from_query(kind: type[TopicCommand], fields: dict[str, object]) -> Command:
     given = {**request.args.to_dict(), **fields}
-    # These two are of messages on a WebSocket.
+    # Only messages on a WebSocket have these two fields.
     given.pop("type", None)
     given.pop("id", None)
     return _converted(given, kind)
 
 
 def read_query(kind: type[Q]) -> Q:
-    """Return what the current request's query says.
+    """Return the current request's query.
 
     Raises:
-        BadRequest: fields are missing or of another form, come twice, or are unknown: whoever
-            misspells a filter must not take what it lets pass for the answer.
+        BadRequest: fields are missing, malformed, repeated or unknown. Without the last, a misspelt
+            filter would silently pass everything.
     """
     given = request.args.to_dict(flat=False)
     known = kind.__struct_encode_fields__
@@ -211,8 +211,8 @@ async def read_body(max_bytes: int) -> bytes:
     """Return the current request's body.
 
     Raises:
-        TooLarge: it has more bytes.
-        RequestTimeout: it did not come in time.
+        TooLarge: the body has more than `max_bytes`.
+        RequestTimeout: the body did not come in time.
     """
     body = bytearray()
     try:

@@ -1,4 +1,4 @@
-"""The cookie that keeps a browser signed in, and the defence against pages that would use it."""
+"""The cookie that keeps a browser signed in, and its protection against CSRF."""
 
 from typing import Final
 
@@ -10,18 +10,18 @@ from ..settings import is_same_host
 NAME: Final = "chat_refresh"
 
 SECURE_NAME: Final = f"__Host-{NAME}"
-"""So prefixed, a browser takes it from this very host by https only (RFC 6265bis, 4.1.3.2)."""
+"""The prefix limits the cookie to this very host and https (RFC 6265bis, 4.1.3.2)."""
 
 
 def check_own_page(request: Request) -> None:
     """Check that a request comes from a page of this server (CSRF).
 
-    Browsers send `Origin` with every POST. Without it `Sec-Fetch-Site` will do, and no browser of
-    today sends neither. A browser sends the cookie along for other pages of the same site, too, so
-    that `SameSite` is not enough.
+    Browsers send `Origin` with every POST. Without `Origin`, `Sec-Fetch-Site` will do; all browsers
+    of today send one of the two. `SameSite` is not enough, because browsers send the cookie for
+    other pages of the same site, too.
 
     Raises:
-        Forbidden: the request comes from elsewhere, or says nothing of where it comes from.
+        Forbidden: the request comes from another page, or names no origin.
     """
     origin = request.headers.get("Origin")
     host = request.headers.get("Host", "")
@@ -34,7 +34,7 @@ def check_own_page(request: Request) -> None:
 
 
 def read_cookie(request: Request) -> str | None:
-    """Return the refresh token of the cookie, if there is one."""
+    """Return the refresh token in the cookie, or None."""
     return request.cookies.get(SECURE_NAME if _is_secure(request) else NAME)
 
 
@@ -58,5 +58,5 @@ def delete_cookie(request: Request, response: Response) -> None:
 
 
 def _is_secure(request: Request) -> bool:
-    # Behind a proxy that ends TLS only the browser knows that it speaks https.
+    # Behind a proxy that ends TLS, only the browser knows about https.
     return request.scheme == "https" or request.headers.get("Origin", "").startswith("https://")

@@ -1,4 +1,4 @@
-"""Reads requests that people fill in: every wrong field is told, not only the first."""
+"""Reads requests from forms: errors name every wrong field, not only the first."""
 
 from typing import Any, TypeVar
 
@@ -15,23 +15,23 @@ MAX_BYTES = 8_192
 
 
 async def read_fields(kind: type[T], max_bytes: int = MAX_BYTES) -> T:
-    """Return the current request's body; none at all is an object without fields.
+    """Return the current request's body; an empty body is an object without fields.
 
     Args:
-        kind: the struct that the body's JSON object is to become.
-        max_bytes: how long the body may be.
+        kind: the struct of the body's JSON object.
+        max_bytes: maximum bytes of the body.
 
     Raises:
         BadRequest: the body is no JSON object.
         Invalid: fields are missing or of another form.
         TooLarge: the body has more than `max_bytes`.
-        RequestTimeout: it did not come in time.
+        RequestTimeout: the body did not come in time.
     """
     body = await read_body(max_bytes) or b"{}"
     try:
         return msgspec.json.decode(body, type=kind)
     except (ValueError, RecursionError):
-        pass  # What is wrong is found out field by field.
+        pass  # The checks below name each wrong field.
     try:
         given = msgspec.json.decode(body)
     except (ValueError, RecursionError):

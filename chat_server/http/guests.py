@@ -1,4 +1,4 @@
-"""`POST /dev/token`: a token for everybody who asks, on servers whose secret is public anyway."""
+"""`POST /dev/token`: a token for every caller, on servers with the public secret."""
 
 import secrets
 from typing import Annotated, Final
@@ -19,20 +19,20 @@ GUEST_SECONDS: Final = 24 * 3600.0
 
 
 class GuestRequest(msgspec.Struct):
-    """What others see of a guest: a name, and the hue of a colour in degrees."""
+    """The public profile of a guest: a name, and the hue of a colour in degrees."""
 
     name: Annotated[str, Meta(min_length=1, max_length=128)]
     hue: Annotated[int, Meta(ge=0, le=359)] | None = None
 
 
 class GuestOk(msgspec.Struct):
-    """A token of a user that nobody else has."""
+    """A token of a new user."""
 
     token: str
 
 
 def has_guests(settings: Settings) -> bool:
-    """Return whether anybody may be a guest: only with the public secret, never in production."""
+    """Return whether guests are allowed: only with the public secret, never in production."""
     return settings.auth.uses_public_secret and settings.environment != "production"
 
 
@@ -40,7 +40,7 @@ def guest_blueprint(settings: Settings, clock: Clock, callers: Callers) -> Bluep
     """Return the route.
 
     Args:
-        settings: those of a server for which `has_guests`.
+        settings: of a server for which `has_guests` is true.
         clock: tells the time of issue.
         callers: bounds how often an address asks.
     """

@@ -1,4 +1,4 @@
-"""Logs refused handshakes: a browser's page only learns that the connection failed."""
+"""Logs refused handshakes, because browsers hide the reason from the page."""
 
 import logging
 from collections import Counter
@@ -40,17 +40,17 @@ _REASONS = {
     "too many connects of this user": "rate",
     "user": "blocked",
 }
-"""What the numbers call each kind; all others are `other`."""
+"""The label of each kind in the metrics; further kinds are `other`."""
 
 
 class HandshakeLog:
     """Logs refused handshakes, one line for each kind and minute.
 
     Args:
-        trusted_hops: proxies in front that are believed about the client's address.
+        trusted_hops: number of proxies in front whose word on the client's address counts.
 
     Attributes:
-        refused: how many were refused, by reason and status.
+        refused: number of refused handshakes, by reason and status.
     """
 
     def __init__(self, trusted_hops: int = 0) -> None:
@@ -65,13 +65,13 @@ class HandshakeLog:
         reason: str,
         fields: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """Note that a handshake was refused.
+        """Count and log a refused handshake.
 
         Args:
             refused: the handshake.
-            status: as answered.
-            reason: as answered; the text before its colon is the kind.
-            fields: what the line says besides.
+            status: of the answer.
+            reason: of the answer; the text before the colon is the kind.
+            fields: further fields of the log line.
         """
         headers = refused.headers
         names = {"origin": headers.get("Origin"), "host": headers.get("Host")}
@@ -87,15 +87,15 @@ class HandshakeLog:
         origin: str | None,
         host: str | None,
     ) -> None:
-        """Note the same of a handshake that did not come by Quart.
+        """Count and log a refused handshake that Quart has not seen.
 
         Args:
-            address: where it came from.
-            status: as answered.
-            reason: as answered.
-            fields: what the line says besides.
-            origin: the header, if there is one.
-            host: the header, if there is one.
+            address: of the client.
+            status: of the answer.
+            reason: of the answer.
+            fields: further fields of the log line.
+            origin: the header `Origin`, if present.
+            host: the header `Host`, if present.
         """
         kind = reason.partition(":")[0]
         self.refused[_REASONS.get(kind, "other"), status] += 1

@@ -1,4 +1,4 @@
-"""`/health` for operators, `/health/live` and `/health/ready` for what supervises the process."""
+"""`/health` for operators, `/health/live` and `/health/ready` for supervisors."""
 
 import os
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,11 +15,11 @@ from ..realtime.node import Node
 from ..version import __version__
 
 CLOCK_SECONDS = 1.0
-"""How far the worker's clock and the store's may be apart: tokens are judged by the one, messages
-are dated by the other."""
+"""Seconds by which the worker's clock and the store's may differ. The worker's judges tokens, the
+store's dates messages."""
 
 CERTIFICATE_DAYS = 14.0
-"""Days before the end of a certificate from which it is told."""
+"""Days before the end of a certificate at which warnings begin."""
 
 SILENT = "silent"
 """The status of a worker that does not answer its supervisor."""
@@ -32,9 +32,10 @@ NO_KEYS = "no_keys"
 class BrokerCheck(Struct):
     """The store.
 
-    `reason` says what an operator can do if it stores nothing. `latency_ms` is null if it did not
-    answer. `deaf_seconds` adds up the time in which it stored publications and this worker did not
-    receive them. `spooled` counts the publications that wait for it, if some namespace spools.
+    `reason` says what an operator can do if the store accepts nothing. `latency_ms` is null without
+    an answer. `deaf_seconds` adds up the time in which the store accepted publications and this
+    worker did not receive them. `spooled` counts the publications that wait for the store, if some
+    namespace spools.
     """
 
     status: str
@@ -59,7 +60,7 @@ class CertificateCheck(Struct):
 
 
 class Checks(Struct):
-    """What a worker depends on; what it has not is left out."""
+    """The dependencies of a worker; absent ones are left out."""
 
     broker: BrokerCheck
     clock: ClockCheck | UnsetType = UNSET
@@ -67,7 +68,7 @@ class Checks(Struct):
 
 
 class WorkerHealth(Struct):
-    """The state of a worker; of one that does not answer (`silent`) no more is known."""
+    """The state of a worker; a worker that does not answer (`silent`) has no further fields."""
 
     worker: int
     status: str
@@ -82,10 +83,10 @@ class WorkerHealth(Struct):
 class Health(Struct):
     """The state of the server.
 
-    `status` is that of the first worker that is not ok; one that drains counts once all do.
-    `node`, `uptime_seconds` and `checks` are those of the worker that answered. `connections` and
-    `topics` are sums: a topic counts in each worker that has subscribers. `warnings` says what an
-    operator should look at.
+    `status` comes from the first worker that is not ok; draining workers count once all drain.
+    `node`, `uptime_seconds` and `checks` come from the worker that answered. `connections` and
+    `topics` are sums: a topic counts in each worker with subscribers. `warnings` has sentences for
+    an operator.
     """
 
     status: str
@@ -106,16 +107,16 @@ class Status(Struct):
 
 
 class Vitals:
-    """The state of a worker, and the way to that of all workers.
+    """The state of a worker, and access to the state of all workers.
 
     Args:
-        node: the worker's.
-        verifier: of tokens.
+        node: the worker's node.
+        verifier: the verifier of tokens.
 
     Attributes:
-        number: tells the server's workers apart.
+        number: the worker's number in its server.
         certificate_ends_at: seconds since 1970, if the server has a certificate of its own.
-        others: returns the state of the other workers of the server; they have a supervisor.
+        others: returns the state of the server's other workers, by way of the supervisor.
     """
 
     def __init__(self, node: Node, verifier: Verifier) -> None:
@@ -126,7 +127,7 @@ class Vitals:
         self.others: Callable[[], Awaitable[Sequence[WorkerHealth]]] = _nobody
 
     def status(self, broker: str) -> str:
-        """Return the word for a worker whose broker has this status."""
+        """Return the worker's status, given the status of its broker."""
         if self._node.drain.announced:
             return DRAINING
         if broker == "ok" and not self._verifier.has_keys:
@@ -134,7 +135,7 @@ class Vitals:
         return broker
 
     async def ready(self) -> str:
-        """Return whether the worker accepts work, by what is known already."""
+        """Return the worker's status without asking the store."""
         return self.status((await self._node.broker.health(ping=False)).status)
 
     async def own(self) -> WorkerHealth:
@@ -213,7 +214,7 @@ def health_blueprint(vitals: Vitals) -> Blueprint:
     @document_response(Status, 200)
     @document_response(Status, 503)
     async def ready() -> Response:
-        """Return 200 if the worker accepts work, 503 while it drains, or cannot store or verify."""
+        """Return 200 if the worker accepts work, 503 if draining or unable to store or verify."""
         status = await vitals.ready()
         return _answer(Status(status), status)
 
@@ -229,7 +230,7 @@ def _asked_worker(text: str | None) -> int | None:
 
 
 def _summary(own: WorkerHealth, workers: Sequence[WorkerHealth]) -> Health:
-    # With `?worker=` it is that one's, if it answers.
+    # With `?worker=` the asked worker speaks, if it answers.
     speaker = next((each for each in workers if each.worker == own.worker), workers[0])
     if speaker.checks is UNSET:
         speaker = own

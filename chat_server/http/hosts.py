@@ -1,7 +1,7 @@
 """Restricts a server with the public development secret to names of this machine (DNS rebinding).
 
-A foreign page can let its own name resolve to 127.0.0.1; the browser then takes our answers for
-those of the page's server. With a secret that everybody knows the page could sign any token.
+A foreign page can let its own name resolve to 127.0.0.1. The browser then takes our answers for
+answers of the page's server, and with the public secret the page could sign any token.
 """
 
 import logging
@@ -24,12 +24,12 @@ _RULE = (
 
 def restricts(settings: Settings) -> bool:
     """Return whether a server with these settings answers to names of this machine only."""
-    # Tests go by many names, on a port that nobody can guess.
+    # Tests use many names, on ports that foreign pages cannot guess.
     return settings.auth.uses_public_secret and settings.environment != "testing"
 
 
 def register(target: Quart | Blueprint) -> None:
-    """Refuse every request and handshake of `target` that names another host than this machine."""
+    """Refuse every request and handshake of `target` for a host other than this machine."""
     throttle = LogThrottle()
 
     def check(incoming: Request | Websocket) -> None:
@@ -53,7 +53,7 @@ def register(target: Quart | Blueprint) -> None:
 def _host(incoming: Request | Websocket) -> str:
     target: str = incoming.scope["path"]
     if not target.startswith("/"):
-        # The whole address, whose host then stands for the header: RFC 9112, section 3.2.2.
+        # An absolute address replaces the header: RFC 9112, section 3.2.2.
         return target.partition("://")[2].partition("/")[0]
     return incoming.headers.get("Host", "localhost")
 

@@ -1,4 +1,4 @@
-"""`/api/topics/{topic}/…`: messages and their changes, and who is there."""
+"""`/api/topics/{topic}/…`: messages and their changes, and presence."""
 
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -51,13 +51,13 @@ class PublishRequest(msgspec.Struct):
 
 
 class BatchItem(PublishRequest, kw_only=True):
-    """A message for `topic`; the other fields are those of a publication."""
+    """A message for `topic`; the other fields are as in a publication."""
 
     topic: str
 
 
 class BatchRequest(msgspec.Struct):
-    """Messages, which may be for different topics."""
+    """Messages for one or several topics."""
 
     messages: Annotated[list[BatchItem], msgspec.Meta(min_length=1, max_length=MAX_BATCH)]
 
@@ -89,7 +89,7 @@ def messages_blueprint(service: Service) -> Blueprint:
     async def publish(topic: str) -> Response:
         """Publish a message.
 
-        201 when it is stored and on its way; 200 when it repeats a `key` and was stored before.
+        201 for a newly stored message; 200 for a duplicate, whose `key` repeats an earlier one.
         """
         ok: PublishOk = await commands.run(Publish, topic)
         return respond(ok, publish_status(ok))
@@ -100,7 +100,7 @@ def messages_blueprint(service: Service) -> Blueprint:
     async def publish_many() -> Response:
         """Publish up to 1,000 messages; each is stored or fails alone.
 
-        `results` has one entry for each message, in the same order: its place, or its error.
+        `results` has one entry for each message, in the same order: a position or an error.
         """
         return respond(await commands.run_batch())
 
@@ -115,7 +115,7 @@ def messages_blueprint(service: Service) -> Blueprint:
     @document_querystring(PresenceQuery)
     @document_response(PresenceOk, 200)
     async def presence(topic: str) -> Response:
-        """Read who is in a topic, if its namespace has presence."""
+        """Read the users present in a topic, if the namespace has presence."""
         return respond(await commands.run(Presence, topic))
 
     @blueprint.get("/api/topics/<path:topic>/position")
@@ -135,6 +135,6 @@ async def _add_headers(node: Node, response: ResponseTypes) -> ResponseTypes:
     if actor is not None:
         response.headers.extend(quota_headers(node.message_rates, actor, node.clock.monotonic()))
     if node.drain.announced and request.http_version.startswith("1"):
-        # A next request on this connection might find it closed.
+        # The next request might find the connection closed.
         response.headers["Connection"] = "close"
     return response

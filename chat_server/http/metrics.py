@@ -1,4 +1,4 @@
-"""`/metrics` for Prometheus: the numbers of all workers, whichever of them answers."""
+"""`/metrics` for Prometheus: each worker answers with the numbers of all workers."""
 
 import asyncio
 import hmac
@@ -20,20 +20,20 @@ from ..version import __version__
 from .handshake_log import HandshakeLog
 
 SHARED_SECONDS = 0.25
-"""How old the numbers may be that a scrape is answered with. Nobody plots more points, and scrapes
-have no other limit: their numbers are asked of all workers."""
+"""Seconds for which scrapes share one collection, because collecting asks all workers and no other
+limit bounds scrapes. Plots have no more points."""
 
 
 class Metrics:
-    """The numbers of a worker, and the way to those of all workers.
+    """The numbers of a worker, and access to the numbers of all workers.
 
     Args:
-        node: the worker's.
-        handshakes: has counted those that were refused.
+        node: the worker's node.
+        handshakes: counts refused handshakes.
 
     Attributes:
-        watch: looks at the process while it runs.
-        totals: returns the samples of all workers; of this one, unless a supervisor knows others.
+        watch: measures the running process.
+        totals: returns the samples of all workers; of this worker only, without a supervisor.
     """
 
     def __init__(self, node: Node, handshakes: HandshakeLog) -> None:
@@ -47,8 +47,8 @@ class Metrics:
         self._recent: Samples = {}
 
     async def recent(self) -> Samples:
-        """Return the samples of all workers, the same ones to all who ask within a moment."""
-        # Whoever comes while they are collected waits; if who collects is gone, the next one does.
+        """Return the samples of all workers, shared by scrapes within `SHARED_SECONDS`."""
+        # Scrapes during a collection wait. If the collecting one is cancelled, the next collects.
         async with self._collecting:
             if time.monotonic() - self._collected_at >= SHARED_SECONDS:
                 self._recent = await self.totals()
@@ -142,11 +142,11 @@ def metrics_blueprint(metrics: Metrics, token: str) -> Blueprint:
     """Return the route of the numbers.
 
     Args:
-        metrics: the worker's.
-        token: what must be sent as a bearer token; if empty, nothing.
+        metrics: the worker's metrics.
+        token: the bearer token that requests need; empty for none.
     """
-    # Imported here: only who has metrics needs prometheus-client. Not at the first scrape: that
-    # would hold the loop for 100 ms.
+    # Imported here, because only servers with metrics need prometheus-client. An import at the
+    # first scrape would hold the loop for 100 ms.
     from ..metrics.exposition import Pages
 
     pages = Pages()
@@ -163,7 +163,7 @@ def metrics_blueprint(metrics: Metrics, token: str) -> Blueprint:
                 raise Unauthorized("token: is not metrics.token")
         text, content_type = pages.of(await metrics.recent(), request.headers.get("Accept", ""))
         response = Response(text)
-        # Quart would put its own charset into it.
+        # Quart would add its own charset.
         response.headers["Content-Type"] = content_type
         response.headers["Cache-Control"] = "no-store"
         return response

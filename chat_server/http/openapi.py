@@ -21,7 +21,7 @@ from .problems import MEDIA_TYPE, Problem
 _REFERENCE = "#/components/schemas/{name}"
 
 _IN_PATHS = {"topic": TopicName, "seq": Target, "method": Method}
-"""What the parts of an address have to fit, besides Werkzeug's types."""
+"""Types of the parts of an address, stricter than Werkzeug's."""
 
 _ARGUMENTS = re.compile(r"\s+Args:\n")
 _ARGUMENT = re.compile(r"^\s+(\w+): (.+)$", re.MULTILINE)
@@ -42,9 +42,9 @@ class Description(QuartSchema):
 
 
 class Provider(OpenAPIProvider):
-    """quart-schema's description of the routes, with every struct in it exactly once.
+    """quart-schema's description of the routes, with every struct exactly once.
 
-    quart-schema alone repeats a struct at each use, and leaves out the structs that it refers to.
+    quart-schema alone repeats a struct at each use, and leaves out referenced structs.
     """
 
     def build_path_parameter(self, name: str, converter: BaseConverter) -> dict[str, Any]:
@@ -108,7 +108,7 @@ class Provider(OpenAPIProvider):
 
 
 def _describe(model: type[Model]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return a reference to a struct, and the schemas of the struct and of those it refers to."""
+    """Return a reference to a struct, and the schemas of the struct and of referenced structs."""
     (schema,), components = schema_components([model], ref_template=_REFERENCE)
     for component in components.values():
         text, *arguments = _ARGUMENTS.split(component.get("description", ""), maxsplit=1)

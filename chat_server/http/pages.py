@@ -27,21 +27,21 @@ CONTENT_TYPES = {
     ".png": "image/png",
     ".svg": "image/svg+xml",
 }
-"""By suffix. A system's own table of types may be wrong, and browsers are told not to guess."""
+"""Media types by suffix. The system's table may be wrong, and `nosniff` forbids guessing."""
 
 FOR_EVER = "public, max-age=31536000, immutable"
-"""How a file is cached whose address names the version that it belongs to."""
+"""`Cache-Control` of files with the version in their address."""
 
 COMMENT = re.compile(rb"^[ \t]*(?:/\*(?:[^*]|\*(?!/))*\*/|//[^\n]*)[ \t]*\n", re.MULTILINE)
-"""A comment with its lines for itself; within a text of several lines nothing may look like one."""
+"""A comment on lines of its own. No line within a multi-line string may look like a comment."""
 
 IMPORT = re.compile(r'^(?:import|export|\}) [^;"]*?from "\./([\w-]+\.js)";', re.MULTILINE)
-"""An import that a module cannot begin without; those of `import()` may never happen."""
+"""A static import. Dynamic imports, by `import()`, may never happen."""
 
 SCRIPT = re.compile(r'( *)<script type="module" src="static/([\w-]+\.js)">')
 
 STYLES = ("base", "chat", "rooms", "messages", "actions", "account", "search", "low")
-"""What "page.css" of the chat page is made of: one request, which compresses better than seven."""
+"""Parts of the chat page's "page.css". One file compresses better than eight."""
 
 DOCS_FILES = ("docs.css", "docs.js", "docs.svg")
 
@@ -49,20 +49,20 @@ ADMIN_FILES = (
     *("account.js", "address.js", "base.css", "icon.svg", "text.js"),
     *("language.js", "language-de.js"),
 )
-"""What the page for operators shares with the chat page, besides the client."""
+"""Files that the page for operators shares with the chat page, besides the client."""
 
 
 class File(Struct, frozen=True):
-    """A file as it is sent.
+    """A static file in memory.
 
     Attributes:
-        body: its bytes.
-        compressed: the same by gzip.
-        content_type: its media type.
-        etag: names this content, without quotes.
+        body: the bytes.
+        compressed: the bytes, compressed by gzip.
+        content_type: the media type.
+        etag: the content's entity tag, without quotes.
         caching: the header `Cache-Control`. A new server must not meet an old script, so by
-            default the browser always asks.
-        policy: a `Content-Security-Policy` of its own; empty for that of all responses.
+            default the browser always revalidates.
+        policy: the file's own `Content-Security-Policy`; empty for the policy of all responses.
     """
 
     body: bytes
@@ -73,7 +73,7 @@ class File(Struct, frozen=True):
     policy: str = ""
 
     def headers(self, *, compressed: bool) -> dict[str, str]:
-        """Return the headers of its answer that are its own, but for those of its length."""
+        """Return the file's own headers, without `Content-Length`."""
         headers = {"Content-Type": self.content_type}
         if compressed:
             headers["Content-Encoding"] = "gzip"
@@ -91,22 +91,22 @@ def read_file(name: str) -> File:
 
 
 def make_file(body: bytes, content_type: str) -> File:
-    """Return `body` as `send_file` sends it."""
+    """Return the file for `body`, for `send_file`."""
     etag = hashlib.sha256(body).hexdigest()[:16]
     return File(body, gzip.compress(body, mtime=0), content_type, etag)
 
 
 def without_comments(name: str) -> bytes:
-    """Return a file of web/ without its comments, which are a sixth of what the page weighs.
+    """Return a file of web/ without comments, a sixth of the page's weight.
 
-    The client's files are sent as they are where their address names their version: others read
-    them to build on them.
+    The client's files with a version in their address keep the comments, for developers who build
+    on the client.
     """
     return COMMENT.sub(b"", (WEB / name).read_bytes())
 
 
 def read_files(names: Iterable[str]) -> dict[str, File]:
-    """Read files of web/ for the pages: without their comments."""
+    """Read files of web/ for the pages, without comments."""
     files = {name: read_file(name) for name in names}
     for name in files:
         if name.endswith((".css", ".js")):
@@ -115,7 +115,7 @@ def read_files(names: Iterable[str]) -> dict[str, File]:
 
 
 def make_page(name: str, settings: Mapping[str, str]) -> File:
-    """Return a page of web/ that bears `settings` in the attributes `data-…` of its root."""
+    """Return a page of web/ with `settings` in the attributes `data-…` of the root."""
     page = (WEB / name).read_text("utf-8")
     for key, value in settings.items():
         page = page.replace(f'data-{key}=""', f'data-{key}="{html.escape(value)}"')
@@ -123,9 +123,10 @@ def make_page(name: str, settings: Mapping[str, str]) -> File:
 
 
 def with_preloads(page: str) -> str:
-    """Return a page that names all modules of its script, so that browsers ask for them at once.
+    """Return a page with a preload link for each module of its script.
 
-    Else a browser learns of a module when it has read another one that imports it.
+    Browsers then fetch all modules at once. Otherwise a browser finds a module only after reading
+    the importing one.
     """
     script = SCRIPT.search(page)
     if script is None:
@@ -140,7 +141,7 @@ def with_preloads(page: str) -> str:
 
 
 async def send_file(file: File) -> Response:
-    """Answer the current request with `file`, or with 304 if the browser has it."""
+    """Answer the current request with `file`, or with 304 if the browser's copy is current."""
     compressed = request.accept_encodings["gzip"] > 0
     body = file.compressed if compressed else file.body
     response = Response(body, headers=file.headers(compressed=compressed))
@@ -154,12 +155,12 @@ def page_files(
     """Return the files of the chat page by their paths, `/` and `/static/…`.
 
     Args:
-        accounts: how the page signs people in: by tokens alone if empty; by name and password if
-            it is a value of `accounts.sign_up`; by the application around the server if "session".
+        accounts: how users sign in: by tokens alone if empty; by name and password for a value of
+            `accounts.sign_up`; by the application around the server if "session".
         search: whether the archive can be searched.
-        guests: whether anybody may come in as a guest.
-        token_url: where the page gets its tokens, in place of all other ways but a link; a path of
-            its own host or an `https://` address.
+        guests: whether guests may enter.
+        token_url: the source of the page's tokens, in place of all other ways but a link; a path on
+            the page's host or an `https://` address.
     """
     files = read_files(
         path.name for path in WEB.iterdir() if not path.name.startswith(("admin", "docs"))
@@ -186,7 +187,7 @@ def page_files(
 
 
 def _policy(token_url: str) -> str:
-    """Return the page's own `Content-Security-Policy` if it asks another host for its tokens."""
+    """Return the page's own `Content-Security-Policy` if its tokens come from another host."""
     if not token_url.startswith("https:"):
         return ""
     host = token_url[: token_url.index("/", 8)]
@@ -198,7 +199,7 @@ def page_blueprint(files: Mapping[str, File]) -> Blueprint:
     """Return the routes of the chat page.
 
     Args:
-        files: its files by their paths. The front door sends them as well.
+        files: the page's files by their paths, which the front door sends too.
     """
     blueprint = Blueprint("chat_page", __name__)
 
@@ -226,12 +227,11 @@ def page_blueprint(files: Mapping[str, File]) -> Blueprint:
 
 
 def admin_page_blueprint(accounts: str, settings: Settings) -> Blueprint:
-    """Return the routes of the page for operators, `/admin` and what it loads.
+    """Return the routes of the page for operators, `/admin` and its files.
 
     Args:
-        accounts: how the page signs people in, as of the chat page.
-        settings: whether there is `/metrics`, and whether that asks for a token of its own; and
-            where the page is.
+        accounts: how operators sign in, as for the chat page.
+        settings: of `/metrics`, which may need a token, and of the address of the page.
     """
     metrics = settings.metrics
     blueprint = Blueprint("chat_admin_page", __name__)

@@ -1,4 +1,4 @@
-"""Routes that are answered on an address of their own alone."""
+"""Restricts routes to a listening address of their own."""
 
 from quart import Blueprint, request
 from werkzeug.exceptions import NotFound
@@ -7,9 +7,9 @@ from ..settings import OperatorSettings
 
 
 def register(blueprint: Blueprint, settings: OperatorSettings) -> None:
-    """Let a blueprint's routes be there only on `operators.bind`, if that is set.
+    """Restrict a blueprint's routes to the address `operators.bind`, if set.
 
-    Ports tell the addresses apart: the settings must not have the same port twice.
+    Only the port tells the addresses apart, so the settings must not have the same port twice.
     """
     if not settings.bind:
         return

@@ -21,23 +21,23 @@ _SENTENCES = {
     413: "the request is larger than the server takes",
     415: "Content-Encoding: the body must not be compressed or otherwise encoded",
 }
-"""Details by status, in place of Werkzeug's, which address people in front of a browser."""
+"""Details by status, in place of Werkzeug's details, which address browser users."""
 
 _CODES = {error.status: error.code for error in ERRORS if error.status not in (409, 429)}
 
 
 class Problem(msgspec.Struct, omit_defaults=True):
-    """A problem document; `code` is that of docs/protocol.md, section 5.
+    """A problem document; docs/protocol.md, section 5, lists the values of `code`.
 
     Args:
         title: the kind of problem.
         status: the HTTP status.
         detail: what is wrong with this request.
         code: the error code, for programs.
-        request_id: names the request in the server's log.
+        request_id: the request's id in the server's log.
         topic: the topic concerned, if any.
-        retry_in_ms: milliseconds after which another try makes sense, if it does.
-        fields: what is wrong with each field, if `code` is `invalid`.
+        retry_in_ms: milliseconds after which another try makes sense, if ever.
+        fields: the fault of each field, if `code` is `invalid`.
     """
 
     title: str
@@ -56,10 +56,10 @@ def encode(problem: Problem) -> bytes:
 
 
 def problem_of(error: BaseException, request_id: str | None) -> Problem:
-    """Return what tells a client of an error; one that is no `ChatError` is logged.
+    """Return the problem document of an error, and log errors other than `ChatError`.
 
     Args:
-        error: what a request has failed with.
+        error: the error that ended a request.
         request_id: of the request.
     """
     if not isinstance(error, ChatError):
@@ -78,7 +78,7 @@ def problem_of(error: BaseException, request_id: str | None) -> Problem:
 
 
 def headers_of(problem: Problem) -> dict[str, str]:
-    """Return the headers of the response that carries `problem`."""
+    """Return the headers of a response with `problem`."""
     headers = {"Content-Type": MEDIA_TYPE}
     if problem.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
@@ -92,7 +92,7 @@ def headers_of(problem: Problem) -> dict[str, str]:
 
 
 def respond(problem: Problem) -> Response:
-    """Return the response that carries `problem`."""
+    """Return a response with `problem`."""
     return Response(encode(problem), problem.status, headers_of(problem))
 
 

@@ -1,6 +1,6 @@
-"""The headers `RateLimit` and `RateLimit-Policy`: how much more a user may send.
+"""The headers `RateLimit` and `RateLimit-Policy`: the remaining quota of a user.
 
-They are those of draft-ietf-httpapi-ratelimit-headers-10.
+The reference is draft-ietf-httpapi-ratelimit-headers-10.
 """
 
 import math
@@ -16,7 +16,7 @@ def quota_headers(rates: UserRates, actor: Actor, now: float) -> dict[str, str]:
 
     Args:
         rates: messages and requests, by user.
-        actor: who has sent the request.
+        actor: the sender of the request.
         now: monotonic seconds.
     """
     most, window = rates.policy

@@ -45,7 +45,7 @@ SECURITY_HEADERS = {
 def register(target: Quart | Blueprint, log: HandshakeLog, numbers: Numbers) -> None:
     """Add ids, headers and log lines to every request and every refused handshake of `target`.
 
-    May be called for an application and its blueprints alike: each request is handled once.
+    Calls for an application and its blueprints may be combined: each request is handled once.
 
     Args:
         target: an application or a blueprint.
@@ -62,7 +62,7 @@ async def _begin_request() -> None:
     _begin(request)
     coding = request.headers.get("Content-Encoding", "").strip().lower()
     if request.method not in ("GET", "HEAD", "OPTIONS") and coding not in ("", "identity"):
-        # Decoding would let a small body become a large one, and nothing here would bound it.
+        # A small compressed body could become an unbounded one.
         raise UnsupportedMediaType
 
 
@@ -118,7 +118,7 @@ def _end(incoming: Request | Websocket, response: AnyResponse, numbers: Numbers)
 
 
 def request_id_of(given: str) -> str:
-    """Return the id of a request: the client's, if it is one, else a new one."""
+    """Return the id of a request: the client's id, if well-formed, else a new one."""
     return given if _REQUEST_ID.fullmatch(given) else f"{_PROCESS_ID}{next(_NUMBERS):08x}"
 
 
@@ -127,7 +127,7 @@ def log_answer(method: str, path: str, status: int, started_at: float, request_i
 
     Args:
         method: of the request.
-        path: of the request, without its query, which may hold a token.
+        path: of the request, without the query, which may hold a token.
         status: of the answer.
         started_at: when the request came, by `time.monotonic`.
         request_id: of the request.

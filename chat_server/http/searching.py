@@ -9,11 +9,11 @@ from .commands import RequestCommands, respond
 
 
 def add_search_route(blueprint: Blueprint, commands: RequestCommands) -> None:
-    """Add the route to a blueprint, for what carries out commands."""
+    """Add the route to a blueprint."""
 
     @blueprint.get(SEARCH_PATH)
     @document_querystring(SearchQuery)
     @document_response(SearchOk, 200)
     async def search() -> Response:
-        """Find messages with these words, the newest first, where the token grants `history`."""
+        """Find messages by words, the newest first, where the token grants `history`."""
         return respond(await commands.query(SearchQuery, find))

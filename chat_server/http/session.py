@@ -14,7 +14,7 @@ from .commands import respond
 from .cookies import check_own_page
 
 Authenticate = Callable[[Request], Awaitable[Identity | None]]
-"""Returns who sends a request by the application's own session, or None."""
+"""Returns the user of a request by the application's own session, or None."""
 
 
 class SessionOk(msgspec.Struct):

@@ -29,7 +29,7 @@ class LoginRequest(msgspec.Struct):
 
 
 class RefreshRequest(msgspec.Struct):
-    """Without `refresh_token` that of the cookie is used."""
+    """Without `refresh_token` the cookie's token is used."""
 
     refresh_token: RefreshText | None = None
 
@@ -41,11 +41,11 @@ class LogoutRequest(RefreshRequest):
 
 
 class LogoutOk(msgspec.Struct):
-    """The sign-in is over, or was before."""
+    """The sign-in is over, perhaps since before."""
 
 
 class PasswordRequest(msgspec.Struct):
-    """The password until now, and that from now on; `cookie` as of a login."""
+    """The old and the new password; `cookie` as in a login."""
 
     password: Password
     new_password: Password
@@ -90,8 +90,8 @@ def sign_in_blueprint(accounts: Accounts, callers: Callers) -> Blueprint:
     async def refresh() -> Response:
         """Get the next access token, and the next refresh token.
 
-        A refresh token that is used once more within a minute gets the same answer; later it ends
-        the sign-in, because somebody else may have it.
+        A refresh token used again within a minute gets the same answer. A later use ends the
+        sign-in, because the token may be stolen.
         """
         callers.admit()
         token, cookie = _refresh_token(await read_fields(RefreshRequest))
@@ -137,7 +137,7 @@ def _add_password_route(blueprint: Blueprint, accounts: Accounts, callers: Calle
 
 
 def _refresh_token(given: RefreshRequest) -> tuple[str | None, bool]:
-    """Return the refresh token of the current request, and whether it has come by a cookie."""
+    """Return the refresh token of the current request, and whether a cookie held the token."""
     if given.refresh_token is not None:
         return given.refresh_token, False
     check_own_page(request)

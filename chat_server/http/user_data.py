@@ -1,4 +1,4 @@
-"""`/users/{id}/export` and the end of an account: what users may ask of their data."""
+"""`/users/{id}/export` and the end of an account: users' rights over their data."""
 
 from typing import Annotated
 
@@ -15,11 +15,11 @@ from .commands import OK_HEADERS, respond
 from .fields import read_fields
 
 SECONDS = 3_600
-"""In which an export must have been fetched."""
+"""Seconds in which the response with an export must have been sent."""
 
 
 class CloseRequest(msgspec.Struct):
-    """The password, for one's own account."""
+    """The password, for the caller's own account."""
 
     password: Annotated[str, Meta(max_length=1_024)] | None = None
 
@@ -35,9 +35,9 @@ def add_user_data_routes(
 
     Args:
         blueprint: of the accounts.
-        accounts: know who may ask.
-        user_data: does what is asked for; None if the server cannot.
-        callers: know who asks.
+        accounts: check permissions.
+        user_data: exports and erases; None if the server has no jobs.
+        callers: identify the caller.
     """
 
     def ready() -> UserData:
@@ -48,7 +48,7 @@ def add_user_data_routes(
     @blueprint.post("/users/<id>/export")
     @document_response(Export, 202)
     async def request_export(id: str) -> Response:
-        """Let a user's messages be exported; one from the last hour is not made anew."""
+        """Export a user's messages; an export from the last hour is not made anew."""
         callers.admit()
         await accounts.check_own(await callers.user(), id)
         return respond(await ready().request_export(id), 202)
@@ -56,7 +56,7 @@ def add_user_data_routes(
     @blueprint.get("/users/<id>/export")
     @document_response(Export, 200)
     async def export(id: str) -> Response:
-        """Read how far an export is; once it has a `done_at` it can be fetched."""
+        """Read the progress of an export, which is ready once `done_at` is set."""
         await accounts.check_own(await callers.user(), id)
         return respond(await ready().export(id))
 
@@ -74,7 +74,7 @@ def add_user_data_routes(
     @document_request(CloseRequest)
     @document_response(CloseOk, 202)
     async def close(id: str) -> Response:
-        """Close an account and erase its messages for good: one's own, or any for a manager."""
+        """Close an account and erase its messages for good: the caller's, or any for a manager."""
         address = callers.admit()
         by = await callers.user()
         await accounts.check_may_close(by, id)

@@ -28,7 +28,7 @@ DEFAULT_USERS = 100
 
 
 class SignUpRequest(msgspec.Struct):
-    """`invitation` is needed where not everybody may sign up."""
+    """`invitation` is needed where sign-up is by invitation."""
 
     name: Name
     password: Password
@@ -43,14 +43,14 @@ class UsersQuery(msgspec.Struct):
 
 
 class UsersOk(msgspec.Struct):
-    """Users, and whether there are more behind the last of them."""
+    """Users, and whether more users follow."""
 
     users: list[Account]
     more: bool
 
 
 class InvitationRequest(msgspec.Struct):
-    """`roles` are those of the user who signs up with the invitation; `email` is sent the link."""
+    """`roles` are for the user who signs up with the invitation; `email` gets the link."""
 
     roles: Annotated[tuple[Annotated[str, Meta(max_length=64)], ...], Meta(max_length=16)] = (
         MEMBER,
@@ -79,7 +79,7 @@ def users_blueprint(accounts: Accounts, callers: Callers, user_data: UserData | 
     @document_querystring(UsersQuery)
     @document_response(UsersOk, 200)
     async def users() -> Response:
-        """List users, for those whose role allows it."""
+        """List users, if the role of the caller allows."""
         user = await callers.user()
         query = read_query(UsersQuery)
         found, more = await accounts.users(user, query.after, query.limit)
@@ -88,14 +88,14 @@ def users_blueprint(accounts: Accounts, callers: Callers, user_data: UserData | 
     @blueprint.get("/users/<id>")
     @document_response(Account, 200)
     async def user(id: str) -> Response:
-        """Read a user's record: one's own, or any for those whose role allows it."""
+        """Read a user's record: the caller's own, or any if the caller's role allows."""
         return respond(await accounts.user(await callers.user(), id))
 
     @blueprint.post("/invitations")
     @document_request(InvitationRequest)
     @document_response(Invitation, 201)
     async def invite() -> Response:
-        """Make an invitation, for those whose role allows it.
+        """Make an invitation, if the role of the caller allows.
 
         The link for the chat page is `/#invitation=` and the token.
         """

@@ -1,6 +1,6 @@
-"""What has happened in a worker, in numbers; and those of all workers as Prometheus reads them.
+"""Counts in each worker, and the metrics of all workers for Prometheus.
 
-Where something happens, an integer is raised (`numbers`). When somebody asks, the integers become
-samples (`samples`), which the supervisor adds up over its workers, and these become text
-(`exposition`). `families` names every number; docs/metrics.md has the same table.
+Code that counts an occurrence raises an integer (`numbers`). A scrape turns the integers into
+samples (`samples`). The supervisor adds the samples of its workers up, and `exposition` turns the
+sum into text. `families` names every metric; docs/metrics.md has the same table.
 """

@@ -28,11 +28,11 @@ class _Page(Collector):
 
 
 class Pages:
-    """The texts of samples, each made once as long as the same samples are asked for."""
+    """Caches the texts of the latest samples, one text for each content type."""
 
     def __init__(self) -> None:
         self._samples: Samples = {}
-        # There are two formats, of two versions, with four ways to write names.
+        # By content type: two formats of two versions, with four ways to write names.
         self._texts: dict[str, bytes] = {}
 
     def of(self, samples: Samples, accept: str) -> tuple[bytes, str]:
@@ -40,7 +40,7 @@ class Pages:
 
         Args:
             samples: of one worker or all.
-            accept: the header `Accept` of the request; Prometheus names OpenMetrics in it.
+            accept: the header `Accept` of the request, where Prometheus asks for OpenMetrics.
         """
         if samples is not self._samples:
             self._samples, self._texts = samples, {}

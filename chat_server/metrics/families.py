@@ -9,10 +9,10 @@ class Family(NamedTuple):
     """Metrics of one name.
 
     Args:
-        name: as Prometheus shows it, without the `_total` of counters.
-        kind: whether it only grows, goes up and down, or counts observations by size.
-        meaning: one line.
-        labels: none that a client can multiply.
+        name: the name in Prometheus, without the `_total` of counters.
+        kind: a counter only grows, a gauge goes up and down, a histogram counts by size.
+        meaning: the help text, one line.
+        labels: names of labels. Clients must not be able to multiply their values.
     """
 
     name: str
@@ -102,7 +102,7 @@ FAMILIES = (
     Family("chat_process_open_files", "gauge", "Open descriptors of the workers."),
     Family("chat_process_start_seconds", "gauge", "Start of a worker.", ("worker",)),
 )
-"""In the order in which they are shown."""
+"""All families, in the order of the page."""
 
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds of the buckets of all histograms, in seconds."""

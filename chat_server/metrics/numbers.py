@@ -1,4 +1,4 @@
-"""The numbers of one worker, as plain integers and counters where things happen."""
+"""The numbers of one worker: plain integers and counters, raised by the code that counts."""
 
 from bisect import bisect_left
 from collections import Counter
@@ -22,14 +22,14 @@ class Histogram:
         self.total = 0.0
 
     def observe(self, seconds: float, times: int = 1) -> None:
-        """Count an observation; one below zero, when clocks differ, counts as zero."""
+        """Count an observation. A negative duration, from clocks that differ, counts as zero."""
         seconds = max(seconds, 0.0)
         self.counts[bisect_left(BOUNDS, seconds)] += times
         self.total += seconds * times
 
 
 class StoreNumbers:
-    """What a worker has asked of Redis."""
+    """Commands, errors and response times of a worker's Redis."""
 
     __slots__ = ("commands", "errors", "seconds")
 
@@ -40,7 +40,7 @@ class StoreNumbers:
 
 
 class Numbers:
-    """What has happened in a worker since its start; `families` says what each number means."""
+    """Counts of a worker since its start; `families` has the meaning of each."""
 
     __slots__ = (
         "closed",
@@ -87,7 +87,7 @@ class Numbers:
         self.gaps: Counter[str] = Counter()
         self.messages_received = 0
         self.received_bytes = 0
-        # Pushes of topics, and besides them what connections are sent each by itself.
+        # Pushes of topics; then messages to single connections.
         self.deliveries = 0
         self.delivered_bytes = 0
         self.messages_sent = 0

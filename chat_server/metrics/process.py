@@ -1,4 +1,4 @@
-"""What a process tells of itself: its event loop, its garbage collector, its memory and time."""
+"""Measures a process: event loop, garbage collector, memory, CPU time and descriptors."""
 
 import asyncio
 import gc
@@ -13,14 +13,14 @@ if sys.platform != "win32":
     import resource
 
 SAMPLE_SECONDS = 0.5
-"""Seconds between two looks at how late the event loop is."""
+"""Seconds between two measurements of the event loop's lag."""
 
 
 class ProcessWatch:
-    """Notes how late the event loop is, and how long the garbage collector pauses it.
+    """Measures the event loop's lag and the garbage collector's pauses.
 
     Args:
-        numbers: takes what is seen.
+        numbers: takes the measurements.
     """
 
     def __init__(self, numbers: Numbers) -> None:
@@ -29,13 +29,13 @@ class ProcessWatch:
         self._collecting_since = 0.0
 
     def start(self) -> None:
-        """Begin to look; may be repeated."""
+        """Begin to measure; may be repeated."""
         if self._timer is None:
             gc.callbacks.append(self._on_collection)
             self._plan()
 
     def stop(self) -> None:
-        """Look no more; may be repeated."""
+        """Stop measuring; may be repeated."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -64,7 +64,7 @@ def cpu_seconds(pid: int) -> float:
         return 0.0
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as stat:
-            # Behind its name, which may hold anything.
+            # The fields follow the name, which may contain blanks and brackets.
             fields = stat.read(4_096).rpartition(b")")[2].split()
     except OSError:
         return 0.0
@@ -76,7 +76,7 @@ def resident_bytes() -> int:
     if sys.platform == "win32":
         return 0
     try:
-        with open("/proc/self/statm", "rb", buffering=0) as statm:  # no disk has to be waited for
+        with open("/proc/self/statm", "rb", buffering=0) as statm:  # /proc never waits for a disk
             pages = int(statm.read(256).split()[1])
     except OSError:
         return 0
@@ -86,7 +86,7 @@ def resident_bytes() -> int:
 def open_files() -> int:
     """Return how many descriptors this process has open, or 0 where the system does not tell."""
     try:
-        # Since Linux 6.2 that is the size of the folder. To count 100,000 takes 50 ms.
+        # Since Linux 6.2 the folder's size is the count. Listing 100,000 descriptors takes 50 ms.
         return os.stat("/proc/self/fd").st_size or len(os.listdir("/proc/self/fd"))
     except OSError:
         return 0

@@ -1,4 +1,4 @@
-"""Samples: numbers as they travel between processes, and how those of several workers are added."""
+"""Samples: the numbers that processes exchange, and the sum over several workers."""
 
 from collections.abc import Iterable
 
@@ -6,10 +6,10 @@ from .families import FAMILIES
 from .numbers import Histogram
 
 Value = float | list[float]
-"""A number; of a histogram the counts of its buckets, and behind them the sum."""
+"""A number; of a histogram the counts of the buckets, and then the sum."""
 
 Samples = dict[str, dict[str, Value]]
-"""By the name of the family, and the values of its labels joined by `SEPARATOR`."""
+"""Values by the name of the family, and the labels' values joined by `SEPARATOR`."""
 
 SEPARATOR = "\x1f"
 
@@ -20,7 +20,7 @@ def labelled(counts: Iterable[tuple[object, float]]) -> dict[str, Value]:
     """Return samples of counts.
 
     Args:
-        counts: of each a label's value, or a tuple of several labels' values, and the number.
+        counts: pairs of a label's value, or a tuple of several labels' values, and the number.
     """
     return {_key(label): count for label, count in counts}
 
@@ -44,7 +44,7 @@ def add(total: Samples, samples: Samples) -> None:
     """Add samples to a total."""
     for name, values in samples.items():
         family = total.setdefault(name, {})
-        if name.endswith("_info"):  # what the workers are, not how many of them
+        if name.endswith("_info"):  # a fact about the workers, no count to add
             family.update(values)
             continue
         for key, value in values.items():
@@ -60,7 +60,7 @@ def _sum(one: Value | None, other: Value) -> Value:
 
 
 def without_gauges(samples: Samples) -> Samples:
-    """Return what remains of a worker that has ended: what it has counted."""
+    """Return the counters and histograms, to keep after a worker has ended."""
     return {name: values for name, values in samples.items() if name not in _GAUGES}
 
 

@@ -1,6 +1,6 @@
-"""What operators may do to all workers: orders, which every worker obeys, and questions.
+"""Orders and questions of operators to all workers.
 
-`office` is what the HTTP routes call. `keeper` follows the orders in the store, and `hands` carries
-them out on this worker. `exchange` asks the other workers and awaits their replies; `looking`
-answers for this one. docs/design/operators.md says why it is so.
+The HTTP routes call `office`. `keeper` follows the orders in the store, and `hands` carries the
+orders out on this worker. `exchange` asks the other workers and awaits their replies; `looking`
+answers for this worker. docs/design/operators.md has the reasons.
 """

@@ -1,4 +1,4 @@
-"""The log of what operators have changed: who, what and why, a line for each change."""
+"""The audit log: a line for each change by an operator, with the operator and the reason."""
 
 import logging
 from typing import Final
@@ -15,17 +15,17 @@ ACTIONS: Final = {
     "keys": "revoke",
     "topics": "close",
 }
-"""What putting something on a list is called."""
+"""The action in the audit log for each list of denials."""
 
 
 def record(operator: Operator, action: str, reason: str, **details: object) -> None:
-    """Write down that an operator has changed something.
+    """Write a change by an operator to the audit log.
 
     Args:
-        operator: who.
-        action: what, as the command line names it.
-        reason: why.
-        details: whom or what it concerns, and what came of it; None is left out.
+        operator: the operator.
+        action: the action, as the command line names it.
+        reason: the operator's reason.
+        details: the targets and the effect; None is left out.
     """
     given = {name: value for name, value in details.items() if value is not None}
     what = " ".join(f"{name}={value!s:.256}" for name, value in given.items())

@@ -1,4 +1,4 @@
-"""What operators can order, and how the store names it."""
+"""The orders of operators, and their names in the store."""
 
 from typing import Any
 
@@ -14,8 +14,8 @@ class Order(Struct, frozen=True, kw_only=True, tag_field="kind", omit_defaults=T
 
     Args:
         by: the operator.
-        reason: why; users whom it concerns read it.
-        until: milliseconds since 1970 at which it is over.
+        reason: the reason, shown to the users concerned.
+        until: milliseconds since 1970 at which the order ends.
     """
 
     by: str
@@ -24,7 +24,7 @@ class Order(Struct, frozen=True, kw_only=True, tag_field="kind", omit_defaults=T
 
 
 class Deny(Order, frozen=True, kw_only=True, tag="deny"):
-    """Keep out whoever is on a list; `at` is in seconds since 1970, see `denials.Denial`."""
+    """Put a target on a list of denials; `at` is in seconds since 1970, see `denials.Denial`."""
 
     list: List
     target: str
@@ -32,12 +32,12 @@ class Deny(Order, frozen=True, kw_only=True, tag="deny"):
 
     @property
     def denial(self) -> Denial:
-        """What the list says of the target."""
+        """The denial of the target in the list."""
         return Denial(self.until, self.at, self.by, self.reason)
 
 
 class Disconnect(Order, frozen=True, kw_only=True, tag="disconnect"):
-    """Close the connections of one of these."""
+    """Close the connections of one user, session or address."""
 
     user: str | None = None
     session: str | None = None
@@ -45,21 +45,21 @@ class Disconnect(Order, frozen=True, kw_only=True, tag="disconnect"):
 
 
 class Unsubscribe(Order, frozen=True, kw_only=True, tag="unsubscribe"):
-    """End the subscriptions of a user to a topic, or of everybody."""
+    """End the subscriptions of one user, or of all users, to a topic."""
 
     topic: str
     user: str | None = None
 
 
 class Announce(Order, frozen=True, kw_only=True, tag="announce"):
-    """Send something to everybody; `at` is in milliseconds since 1970."""
+    """Send `data` to every connection; `at` is in milliseconds since 1970."""
 
     data: Raw
     at: int
 
 
 class Reread(Order, frozen=True, kw_only=True, tag="reread"):
-    """Read a topic again, whose history is gone, and tell its subscribers."""
+    """Read a purged topic again, and tell the subscribers."""
 
     topic: str
 
@@ -70,18 +70,18 @@ _decode = msgspec.json.Decoder(AnyOrder).decode
 
 
 def entry_of(order: AnyOrder, number: str) -> Entry:
-    """Return an order as the store keeps it.
+    """Return the entry of an order in the store.
 
     Args:
         order: the order.
-        number: names it if nothing later replaces it.
+        number: the name of an order that no later order replaces.
     """
     name = denial_name(order.list, order.target) if isinstance(order, Deny) else f"once {number}"
     return Entry(name, order.until, msgspec.json.encode(order))
 
 
 def withdrawal(list: List, target: str, now: int) -> Entry:
-    """Return what takes a target from a list; `now` is in milliseconds since 1970."""
+    """Return the entry that removes a target from a list; `now` is in milliseconds since 1970."""
     return Entry(denial_name(list, target), now, b"")
 
 
@@ -91,7 +91,7 @@ def denial_name(list: List, target: str) -> str:
 
 
 def read_order(entry: Entry) -> AnyOrder | None:
-    """Return the order in an entry; None if it is withdrawn, or a later version wrote it."""
+    """Return the order in an entry; None if withdrawn, or written by a later version."""
     try:
         return _decode(entry.value) if entry.value else None
     except msgspec.MsgspecError:
@@ -99,6 +99,6 @@ def read_order(entry: Entry) -> AnyOrder | None:
 
 
 def withdrawn(entry: Entry) -> tuple[Any, str] | None:
-    """Return list and target of a denial that is withdrawn, or None."""
+    """Return list and target of a withdrawn denial, or None."""
     list, _, target = entry.name.partition(" ")
     return (list, target) if not entry.value and list != "once" else None

@@ -1,7 +1,7 @@
-"""Asks all workers something, and awaits their replies until a deadline.
+"""Asks all workers a question, and awaits the replies until a deadline.
 
-Questions go by the broker's pub/sub to all workers, replies to the worker that asks. Either may be
-lost; then the worker is named among those that did not answer.
+Questions go by the broker's pub/sub to all workers, replies to the asking worker. Pub/sub may lose
+either; the caller then names the worker as missing.
 """
 
 import asyncio
@@ -25,16 +25,16 @@ ALL: Final = "!operators"
 """The channel of questions; clients cannot name such a topic."""
 
 SECONDS: Final = 2.0
-"""How long replies are awaited. A worker that is well answers within milliseconds."""
+"""Seconds that replies are awaited. A healthy worker answers within milliseconds."""
 
 MAX_ASKING: Final = 32
 """Questions under way from one worker."""
 
 MAX_ANSWERING: Final = 256
-"""Questions that one worker answers at a time; others get no reply."""
+"""Questions that one worker answers at a time; further questions get no reply."""
 
 Answer = Callable[[str, Raw], Awaitable[Any]]
-"""Answers a question, by its kind and its fields."""
+"""Answers a question, given the kind and the fields; None sends no reply."""
 
 
 class _Line(Struct, omit_defaults=True):
@@ -42,9 +42,9 @@ class _Line(Struct, omit_defaults=True):
 
     Args:
         id: of the question.
-        node: who asks or replies.
+        node: the asking or replying worker.
         kind: of the question; empty for a reply.
-        body: of either.
+        body: of the question or the reply.
     """
 
     id: str
@@ -57,13 +57,13 @@ _decode = msgspec.json.Decoder(_Line).decode
 
 
 class Exchange:
-    """This worker's end of the conversation; a `realtime.ports.Listener`.
+    """This worker's end of the exchange; a `realtime.ports.Listener`.
 
     Args:
-        broker: carries what is said.
+        broker: carries questions and replies.
         node: this worker's name.
         answer: answers questions.
-        on_restored: called when something may have been missed.
+        on_restored: called when messages may have been missed.
     """
 
     def __init__(
@@ -78,13 +78,13 @@ class Exchange:
         self._tasks: set[Task[None]] = set()
 
     async def start(self) -> None:
-        """Begin to hear; a broker that is away is awaited."""
+        """Subscribe to questions and replies; an unavailable broker subscribes once it is back."""
         for topic in (ALL, self._own):
             with suppress(Unavailable):  # The subscription is remembered.
                 await self._broker.subscribe(topic)
 
     async def stop(self) -> None:
-        """Hear no more."""
+        """Unsubscribe, and cancel the answers under way."""
         for topic in (ALL, self._own):
             self._broker.unsubscribe(topic)
         tasks = list(self._tasks)
@@ -99,7 +99,7 @@ class Exchange:
         Args:
             kind: of the question.
             body: of the question.
-            nodes: whose replies are awaited; those of others are returned if they come in time.
+            nodes: the workers to wait for; other replies that come in time are returned too.
 
         Raises:
             Unavailable: the question cannot be sent.
@@ -132,17 +132,17 @@ class Exchange:
             try:
                 line = _decode(event.payload)
             except msgspec.MsgspecError:
-                continue  # Nobody of ours has said that.
+                continue  # Written by a foreign client of Redis.
             if event.topic == ALL:
                 self._begin_to_answer(line)
             else:
                 self._take_reply(line)
 
     def on_lost(self, topics: Iterable[str] | None = None) -> None:
-        """Do nothing: what is missed can be read once the store is back."""
+        """Do nothing: `on_restored` has missed orders read once the store is back."""
 
     def on_restored(self, topics: Iterable[str] | None = None) -> None:
-        """Note that something may have been missed."""
+        """Report that messages may have been missed."""
         if topics is None or ALL in topics:
             self._on_restored()
 
@@ -150,7 +150,7 @@ class Exchange:
         found = self._asking.get(line.id)
         if found is not None:
             missing, replies, done = found
-            # The line's buffer is not ours to keep.
+            # The body points into the broker's buffer.
             replies[line.node] = line.body.copy()
             missing.discard(line.node)
             if not missing and not done.done():
@@ -170,6 +170,6 @@ class Exchange:
             reply = _Line(line.id, self._node, body=Raw(msgspec.json.encode(answer)))
             await self._broker.signal(f"{ALL}:{line.node}", msgspec.json.encode(reply))
         except Unavailable:
-            pass  # Who asks is told so as well.
+            pass  # The asking worker gets the same error from the broker.
         except Exception:
             logger.exception("a question of an operator could not be answered")

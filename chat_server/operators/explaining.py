@@ -1,4 +1,4 @@
-"""Why did somebody not get a message? What this worker's notes say (`realtime/trail.py`)."""
+"""Explains from this worker's notes why a user did not get a message (`realtime/trail.py`)."""
 
 from collections.abc import Iterable, Iterator
 from typing import Final
@@ -12,19 +12,19 @@ from ..turns import in_turns
 from .questions import Step, Story, WorkerStory
 
 MAX_STORIES: Final = 100
-"""Connections of a user that are told of."""
+"""Maximum number of a user's connections in an answer."""
 
 MAX_STEPS: Final = 50
-"""Notes of a connection that are shown: the last ones."""
+"""Maximum number of steps shown for a connection: the last ones."""
 
 
 class Asked(Struct, frozen=True):
-    """Asks what became of an event.
+    """A question to a worker about the fate of an event.
 
     Args:
         topic: the topic.
         seq: of the event.
-        user: whose connections are told of; None for nobody's.
+        user: the user whose connections are reported; None for no connections.
     """
 
     topic: str
@@ -33,7 +33,7 @@ class Asked(Struct, frozen=True):
 
 
 async def explain_here(node: Node, asked: Asked) -> WorkerStory:
-    """Return what this worker has done with an event."""
+    """Return the fate of an event on this worker."""
     notes = list(node.trail.of_topic(asked.topic))
     heard = [n for n in notes if n.what == "heard" and n.after < asked.seq <= n.seq]
     topic = node.hub.topics.get(asked.topic)
@@ -47,7 +47,7 @@ async def explain_here(node: Node, asked: Asked) -> WorkerStory:
     )
     if asked.user is not None:
         there = _connections(node, asked.topic, asked.user)
-        # All notes are gone through for each of them.
+        # Each connection costs a pass over all notes, so each has a turn of its own.
         async for some in in_turns(_clients(notes, there, asked.user)[-MAX_STORIES:], 1):
             found.connections.extend(
                 _story(notes, asked.seq, *each, there=each[0] in there) for each in some
@@ -56,7 +56,7 @@ async def explain_here(node: Node, asked: Asked) -> WorkerStory:
 
 
 def _connections(node: Node, topic: str, user: str) -> dict[str, int]:
-    """Return the sessions of a user that are subscribed now, and the clients in notes."""
+    """Return the user's subscribed sessions, each with its client's id in the notes."""
     return {
         each.id: id(each.transport)
         for each in node.registry.of_user(user)
@@ -65,9 +65,9 @@ def _connections(node: Node, topic: str, user: str) -> dict[str, int]:
 
 
 def _clients(notes: list[Note], there: dict[str, int], user: str) -> list[tuple[str, int]]:
-    """Return the sessions of a user that notes tell of, and their clients."""
+    """Return the user's sessions, present and past, each with its client's id in the notes."""
     came = {n.session: n.client for n in notes if n.what == "subscribed" and n.user == user}
-    # One that has subscribed before the notes begin has no such note, and was there first.
+    # A session without a note `subscribed` has subscribed before the notes begin: it comes first.
     earlier = {session: client for session, client in there.items() if session not in came}
     return list({**earlier, **came}.items())
 
@@ -86,7 +86,8 @@ def _story(notes: list[Note], seq: int, session: str, client: int, *, there: boo
 def _life(notes: list[Note], client: int, session: str) -> Iterator[Note]:
     """Return the notes that concern a connection: its own, and those about all live ones.
 
-    A name of a client may have been another's before: what that one did ends where this one comes.
+    Clients are named by `id()`, so two connections may share a name, one after the other. The life
+    of one ends where the next begins.
     """
     begins = [i for i, n in enumerate(notes) if n.client == client and n.session == session]
     others = [
@@ -98,12 +99,12 @@ def _life(notes: list[Note], client: int, session: str) -> Iterator[Note]:
 
 
 def judge(notes: Iterable[Note], seq: int, *, there: bool) -> tuple[str, float | None]:
-    """Return in words what became of an event for one connection, and when.
+    """Return the fate of an event for one connection in words, and its time.
 
     Args:
-        notes: that concern the connection, the oldest first.
+        notes: the notes that concern the connection, the oldest first.
         seq: of the event.
-        there: whether it is subscribed now.
+        there: whether the connection is subscribed now.
     """
     view = _View(seq)
     for note in notes:
@@ -116,16 +117,16 @@ def judge(notes: Iterable[Note], seq: int, *, there: bool) -> tuple[str, float |
 
 
 class _View:
-    """A subscriber as its notes show it, one after the other.
+    """The state of a subscriber, replayed from its notes.
 
     Args:
-        seq: of the event that is asked about.
+        seq: of the event in question.
 
     Attributes:
-        verdict: what became of the event, and when; None as long as nothing did.
+        verdict: the fate of the event, and its time; None while the event is still to come.
         seen: the last seq that the subscriber has seen.
-        lags: whether it is sent nothing but replays.
-        take: what to do with a note, by what it is.
+        lags: whether the subscriber gets only replays.
+        take: the handler of each kind of note.
     """
 
     def __init__(self, seq: int) -> None:
@@ -152,7 +153,7 @@ class _View:
             self.seen = max(self.seen, note.seq)
 
     def _on_gap(self, note: Note) -> None:
-        # What all are told, those that lag are not.
+        # Lagging subscribers do not get the gaps that all live subscribers are told.
         if self._live and (note.client or not self.lags):
             if note.after < self._seq <= note.seq:
                 self.verdict = (f"told a gap: {note.reason}", note.at)

@@ -1,4 +1,4 @@
-"""What an operator's token allows."""
+"""The rights that an operator's token grants."""
 
 from typing import Final
 
@@ -9,11 +9,11 @@ from ..protocol.errors import Forbidden
 from ..service.actor import Actor
 
 EVERYTHING: Final = "**"
-"""The pattern of an operator who may do everything."""
+"""The pattern that grants an operator every topic and everything beyond topics."""
 
 
 class Operator(Struct, frozen=True):
-    """Who gives an order.
+    """An operator, as the access token describes the user.
 
     Args:
         name: the user of the token.
@@ -25,18 +25,18 @@ class Operator(Struct, frozen=True):
 
     @property
     def has_everything(self) -> bool:
-        """Whether the grant is for more than some topics."""
+        """Whether the grant covers everything, not only some topics."""
         return EVERYTHING in self.patterns
 
     def may(self, topic: str) -> bool:
-        """Return whether the grant is for a topic."""
+        """Return whether the grant covers a topic."""
         return allows(self.patterns, topic, self.name)
 
     def require_everything(self) -> None:
-        """Check that the grant is for more than some topics.
+        """Check that the grant covers everything.
 
         Raises:
-            Forbidden: it is not.
+            Forbidden: the grant covers some topics only.
         """
         if not self.has_everything:
             raise Forbidden(
@@ -44,17 +44,17 @@ class Operator(Struct, frozen=True):
             )
 
     def require(self, topic: str) -> None:
-        """Check that the grant is for a topic.
+        """Check that the grant covers a topic.
 
         Raises:
-            Forbidden: it is not.
+            Forbidden: the grant does not cover the topic.
         """
         if not self.may(topic):
             raise Forbidden("topic: the token does not allow admin here", topic=topic)
 
 
 def operator_of(actor: Actor) -> Operator:
-    """Return the operator that an actor is.
+    """Return the actor as an operator.
 
     Raises:
         Forbidden: the token has no grant `admin`.

@@ -17,7 +17,7 @@ AT_ONCE = 50
 """Connections in one turn of the loop: to close one takes some 150 µs."""
 
 ANNOUNCEMENTS = "system:announcements"
-"""The topic of a signal that everybody gets, subscribed or not."""
+"""The topic of announcements, sent to every connection, subscribed or not."""
 
 
 class Hands:
@@ -26,14 +26,14 @@ class Hands:
     Every method returns the number of connections concerned.
 
     Args:
-        node: has the connections.
+        node: the worker's node, with the connections.
     """
 
     def __init__(self, node: Node) -> None:
         self._node = node
 
     async def carry_out(self, order: AnyOrder) -> int:
-        """Carry out an order that is no denial of tokens; those are looked for by `sift`."""
+        """Carry out an order other than a denial of tokens, for which `sift` exists."""
         match order:
             case Deny(list="users"):
                 blocked = f"blocked: {order.reason}"
@@ -55,7 +55,7 @@ class Hands:
         return 0
 
     async def sift(self) -> int:
-        """Close every connection whose token is denied by now."""
+        """Close every connection with a denied token."""
         return await self._each(self._all(), self._sift)
 
     def _sift(self, client: Connection) -> bool:

@@ -1,4 +1,4 @@
-"""Follows the orders in the store: reads what is new, has it carried out, and says so."""
+"""Follows the orders in the store: reads new orders, has them carried out, and counts."""
 
 import asyncio
 import logging
@@ -21,30 +21,30 @@ from .neighbours import has_ended
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS: Final = 0.5
-"""Seconds between two looks at the store: a lost call is noticed after that."""
+"""Seconds between two reads of the store, and so until a lost notification is made good."""
 
 STALE_SECONDS: Final = 3.0
-"""Seconds without a look after which no token is judged before the next one: the worker was
-stopped, or its loop was blocked."""
+"""Seconds without a read of the store after which checks of tokens wait for the next read: the
+worker was stopped, or its loop was blocked."""
 
 LEAVE_SECONDS: Final = 1.0
-"""How long a worker that ends tries to say so."""
+"""Seconds that an ending worker tries to remove its name from the store."""
 
 TRUST_SECONDS: Final = OVER_SECONDS / 2
-"""How long after its last look a worker may put back what the store has lost. Later it may be
-something that was withdrawn."""
+"""Seconds after its last read in which a worker may restore denials that the store has lost. Later
+a missing denial may be a withdrawn one."""
 
 _OF_TOKENS: Final = ("tokens", "issued", "keys")
 
 FORGET_SECONDS: Final = 60.0
-"""How often what is over is dropped. Of most of it nobody asks again."""
+"""Seconds between two removals of expired denials, most of which are never looked up again."""
 
 _COUNTED: Final = 1_000
-"""Orders of which is remembered how many connections they concerned."""
+"""Maximum number of orders whose count of connections is remembered."""
 
 
 class Keeper:
-    """Keeps this worker's denials like those of all others.
+    """Keeps this worker's denials equal to the store's.
 
     Args:
         store: has the orders.
@@ -52,9 +52,9 @@ class Keeper:
         hands: carries orders out.
 
     Attributes:
-        nodes: the workers that have looked lately, and the seconds since each did.
-        mark: how far the store has been read.
-        lag_seconds: by how much the last look was late.
+        nodes: the workers that have read the store lately, and the seconds since each read.
+        mark: the position up to which the store has been read.
+        lag_seconds: seconds by which the last read was late.
     """
 
     def __init__(self, store: OrderStore, node: Node, hands: Hands) -> None:
@@ -66,11 +66,11 @@ class Keeper:
         self.nodes: dict[str, float] = {node.name: 0.0}
         self.mark = Mark()
         self.lag_seconds = 0.0
-        # The lists may differ from the store's in more than what has a higher number.
+        # Whether the lists may differ from the store's in entries that were already read.
         self._doubtful = True
         self._looked_at = -math.inf
         self._counts: OrderedDict[int, int] = OrderedDict()
-        # How many looks have begun and ended, and what is set, and replaced, at the end of each.
+        # Reads begun and ended, and an event that each end sets and replaces.
         self._begun = self._ended = 0
         self._end = asyncio.Event()
         self._wake = asyncio.Event()
@@ -79,14 +79,14 @@ class Keeper:
         self.on_looked: Callable[[], None] = lambda: None
 
     async def start(self) -> None:
-        """Read the orders, and follow them from now on; a store that is away is awaited."""
+        """Read the orders, and follow them from now on; the task retries an unavailable store."""
         self._denials.renew = self.renew
         self._denials.known = False
         self._task = asyncio.get_running_loop().create_task(self._run(), name="orders")
         await self.renew()
 
     async def stop(self) -> None:
-        """Follow no more."""
+        """Stop following, and remove this worker's name from the store."""
         task, self._task = self._task, None
         self._denials.renew = _nothing
         if task is None:
@@ -97,15 +97,15 @@ class Keeper:
             async with asyncio.timeout(LEAVE_SECONDS):
                 await self._store.leave(self._node.name)
         except (Unavailable, TimeoutError):
-            pass  # It is forgotten after a while.
+            pass  # The store forgets a silent worker after a while.
 
     def doubt(self) -> None:
-        """Compare all lists with the store: it may have lost something, or is another one now."""
+        """Compare all lists with the store soon, which may have lost orders or been replaced."""
         self._doubtful = True
         self._wake.set()
 
     async def renew(self) -> None:
-        """Wait until a look has ended that begins from now on, or the store is known to be away."""
+        """Wait until a read that begins from now on has ended, at most the timeout of Redis."""
         if self._task is None:
             return
         wanted = self._begun + 1
@@ -115,10 +115,10 @@ class Keeper:
                 while self._ended < wanted:
                     await self._end.wait()
         except TimeoutError:
-            pass  # The store does not answer, so nobody can give orders either.
+            pass  # While the store does not answer, operators cannot give orders either.
 
     def count(self, number: int) -> int:
-        """Return how many connections the order of this number concerned."""
+        """Return how many connections an order concerned."""
         return self._counts.get(number, 0)
 
     async def _run(self) -> None:
@@ -142,14 +142,14 @@ class Keeper:
                 self.lag_seconds = max(loop.time() - due, 0.0)
 
     async def _look(self) -> None:
-        """Read what is new, and carry it out."""
+        """Read and carry out new orders."""
         began_at = self._clock.monotonic()
         try:
             await self._read()
             self._looked_at = began_at
             self._denials.known = True
         except Unavailable:
-            # Nobody can give orders either. What is known goes on to hold.
+            # Operators cannot give orders either. Known denials go on to hold.
             self._doubtful = True
             began_at = self._clock.monotonic()
         except Exception:
@@ -169,7 +169,7 @@ class Keeper:
         for name, seconds in page.nodes.items():
             if seconds >= SILENT_SECONDS and has_ended(name, self._node.name):
                 await self._store.leave(name)
-        # Orders that are carried out once have been, up to here.
+        # Up to this number, orders that are carried out once have been.
         done = known.number if page.mark.era == known.era else 0
         names: set[str] = set()
         try:
@@ -189,7 +189,7 @@ class Keeper:
             raise
 
     async def _take(self, page: Page, done: int) -> None:
-        """Carry out a page of orders: first all lists, so that nobody comes back meanwhile."""
+        """Carry out a page of orders: first all lists, so that no closed connection comes back."""
         fresh: list[tuple[int, AnyOrder]] = []
         now = self._clock.time() * 1_000
         for entry in page.entries:
@@ -207,7 +207,7 @@ class Keeper:
             if not (isinstance(order, Deny) and order.list in _OF_TOKENS):
                 self._note(number, await self._hands.carry_out(order))
             elif not sifted:
-                # One look at all connections is enough for all lists.
+                # One pass over all connections is enough for all lists of tokens.
                 sifted = True
                 self._note(number, await self._hands.sift())
 
@@ -221,7 +221,11 @@ class Keeper:
             self._counts.popitem(last=False)
 
     async def _settle(self, names: set[str]) -> None:
-        """Put back what the store has lost, or drop what it has had withdrawn long ago."""
+        """Restore denials that the store has lost, or drop denials withdrawn long ago.
+
+        Args:
+            names: of all entries in the store.
+        """
         self._denials.forget()
         lost = [each for each in self._denials if denial_name(each[0], each[1]) not in names]
         if self._clock.monotonic() - self._looked_at > TRUST_SECONDS:

@@ -1,4 +1,4 @@
-"""Orders of a server without Redis, kept in its database so that they survive its end."""
+"""Keeps the orders of a server without Redis in its database, so that a restart keeps them."""
 
 import asyncio
 from asyncio import Future
@@ -14,7 +14,7 @@ from ..database.database import Database
 from ..orders import PAGE_ORDERS, Entry, Mark, OrderStore, Page
 
 NAME_LENGTH: Final = 300
-"""A list and its longest target."""
+"""Characters of the longest name: a list and a target."""
 
 ORDERS: Final = Table(
     "chat_orders",
@@ -29,20 +29,20 @@ _OVER = delete(ORDERS).where(ORDERS.c.until <= bindparam("now"))
 _ALL = select_columns(ORDERS.c.name, ORDERS.c.until, ORDERS.c.value).order_by(ORDERS.c.name)
 
 ONCE: Final = "once "
-"""What the names of orders begin with that are carried out once: there is nobody to miss them."""
+"""The prefix of orders that are carried out once. They need not survive the only process."""
 
 
 class _NoRoom(Exception):
-    """The store of this process has as many orders as it may."""
+    """The store of this process has no room for more orders."""
 
 
 class KeptOrders:
-    """Keeps `orders.OrderStore` for one process and those after it.
+    """An `orders.OrderStore` for one process and its successors.
 
     Args:
-        store: of this process.
-        database: has what lasts.
-        clock: says which orders are over.
+        store: the store in this process's memory.
+        database: keeps the denials between processes.
+        clock: tells expired orders.
     """
 
     is_shared = False
@@ -55,17 +55,17 @@ class KeptOrders:
         self._lock = asyncio.Lock()
 
     def put(self, entries: Sequence[Entry], *, missing: bool = False) -> "Future[Mark | None]":
-        """Store entries, first in the database."""
+        """Store entries, first in the database, then in memory."""
         return asyncio.ensure_future(self._put(entries, missing))
 
     def read(self, after: int, node: str) -> "Future[Page]":
-        """Read what follows a number; the first time also what an earlier process was told."""
+        """Read the entries behind a number, the first time including those of earlier processes."""
         if self._loaded:
             return self._store.read(after, node)
         return asyncio.ensure_future(self._read(after, node))
 
     def leave(self, node: str) -> "Future[None]":
-        """Forget a worker that ends."""
+        """Forget an ending worker."""
         return self._store.leave(node)
 
     async def _put(self, entries: Sequence[Entry], missing: bool) -> Mark | None:
@@ -85,7 +85,7 @@ class KeptOrders:
                     if mark is None:
                         raise _NoRoom
             except _NoRoom:
-                return None  # so it is not kept either
+                return None  # The session has rolled the database back.
             return mark
 
     async def _read(self, after: int, node: str) -> Page:

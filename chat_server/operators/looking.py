@@ -1,4 +1,4 @@
-"""Answers for this worker who and what is there."""
+"""Answers questions about this worker's connections and topics."""
 
 import heapq
 import os
@@ -30,18 +30,18 @@ from .questions import (
 )
 
 AT_ONCE: Final = 1_000
-"""Names that are looked at in one turn of the loop."""
+"""Names looked at in one turn of the event loop."""
 
 MAX_BYTES: Final = 262_144
-"""JSON of the rows that a worker answers with, about; fewer than asked for may fit."""
+"""Bytes of JSON in the rows of one answer, about; fewer rows than asked for may fit."""
 
 
 class Row(Protocol):
-    """Something with a place in a list."""
+    """A row with a place in a list."""
 
     @property
     def key(self) -> str:
-        """What rows are ordered by."""
+        """The key that orders rows."""
         ...
 
 
@@ -52,7 +52,7 @@ _NO_CLAIMS: Final = Claims("", TopicGrants())
 
 
 class Looking:
-    """Looks at a worker.
+    """Reads a worker's state.
 
     Args:
         node: the worker.
@@ -64,7 +64,7 @@ class Looking:
         self._keeper = keeper
 
     async def node(self) -> NodeRow:
-        """Return what the worker says of itself."""
+        """Return the worker's own row."""
         node, clock = self._node, self._node.clock
         uptime = clock.monotonic() - node.started_at
         health = await node.broker.health(ping=False)
@@ -107,7 +107,7 @@ class Looking:
         return _bounded([self._row(each) for each in clients], query.limit)
 
     def connection(self, session: str) -> ConnectionView | None:
-        """Return everything about a connection, if it is here."""
+        """Return everything about a connection of this worker, or None."""
         found = self._node.registry.session(session)
         if not isinstance(found, Connection):
             return None
@@ -130,9 +130,9 @@ class Looking:
         """Return topics of this worker, as JSON, and whether more follow.
 
         Args:
-            query: which.
+            query: the filter and the page.
             within: patterns of the operator's grant.
-            operator: for whom the patterns are read.
+            operator: the operator's name, for patterns with a user in them.
         """
         topics = self._node.hub.topics
         found: Iterable[Topic] = topics.values()
@@ -177,9 +177,10 @@ def _topic_row(topic: Topic) -> TopicRow:
 async def _smallest(
     items: Iterable[T], key: Callable[[T], str], after: str, limit: int, fits: Callable[[T], bool]
 ) -> list[T]:
-    """Return those that fit with the first keys behind `after`, and one more if there are more.
+    """Return at most `limit` + 1 fitting items, the smallest keys behind `after` first.
 
-    All are looked at, but never sorted, and the loop does something else in between.
+    An item beyond `limit` says that more follow. All items are looked at, never sorted as a whole,
+    and the event loop runs in between.
     """
     best: list[T] = []
     async for some in in_turns(items, AT_ONCE):
@@ -212,7 +213,7 @@ class Merged(Struct):
 
     Args:
         rows: in the order of their keys.
-        more: whether others follow.
+        more: whether further rows follow.
     """
 
     rows: list[Any]
@@ -220,13 +221,13 @@ class Merged(Struct):
 
 
 def merge(answers: Iterable[tuple[list[R], bool]], limit: int) -> Merged:
-    """Put the rows of several workers together.
+    """Merge the rows of several workers.
 
-    A worker whose answer had no room for all knows of others behind its last row. So nothing
-    behind that is returned, or it would be left out of the next page.
+    A worker with a full answer may have more rows behind its last one. Rows behind the first such
+    end are left to the next page, which would otherwise miss the rows in between.
 
     Args:
-        answers: rows of each worker, and whether it has more.
+        answers: rows of each worker, and whether that worker has more.
         limit: maximum number of different keys.
     """
     answers = list(answers)

@@ -1,22 +1,22 @@
-"""Workers of this machine that were killed, and so could not say that they end."""
+"""Recognizes workers of this machine that were killed, and so never left the store."""
 
 import os
 
 
 def has_ended(name: str, own: str) -> bool:
-    """Return whether the process of a worker has ended; False if that cannot be seen from here.
+    """Return whether the process of a worker has ended; False if this machine cannot tell.
 
     Args:
-        name: of a worker that is silent: host, process and something random, as `parts.node_name`
-            makes it.
-        own: this worker's.
+        name: of a silent worker: host, process and a random part, as `parts.node_name` makes
+            names.
+        own: this worker's name.
     """
     host, pid, _ = _parts(name)
     own_host, own_pid, _ = _parts(own)
     if host != own_host or name == own or not pid.isdecimal():
         return False
     if pid == own_pid:
-        return True  # Its process had our number before us: a container was started again.
+        return True  # An earlier process had our number: a container was restarted.
     try:
         os.kill(int(pid), 0)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""Where operators give orders and ask questions: checks, store, all workers, audit log."""
+"""Carries out orders and answers questions of operators: checks, store, workers, audit log."""
 
 import heapq
 import math
@@ -57,16 +57,16 @@ from .questions import (
 from .wire import Done, Found, Obey, Session, Topics, rows_of
 
 ONCE_SECONDS: Final = 300.0
-"""How long an order that is carried out once is kept for workers that are away."""
+"""Seconds that the store keeps an order that is carried out once, for unreachable workers."""
 
 
 class Office:
-    """A worker's part in what operators do.
+    """Gives a worker the orders and questions of operators.
 
     Args:
-        service: the worker's.
+        service: the worker's service.
         store: keeps the orders.
-        archive: has what topics have said, if there is one.
+        archive: keeps events for longer than the broker, if configured.
     """
 
     def __init__(
@@ -82,12 +82,12 @@ class Office:
         node.hub.others = self._exchange
 
     async def start(self) -> None:
-        """Obey the orders there are, before anybody is let in."""
+        """Obey the existing orders, before the worker accepts connections."""
         await self._exchange.start()
         await self._keeper.start()
 
     async def stop(self) -> None:
-        """Obey no more; the broker must still be there."""
+        """Stop obeying; the broker must still run."""
         await self._keeper.stop()
         await self._exchange.stop()
 
@@ -97,15 +97,15 @@ class Office:
         """Keep a user out, and close the user's connections.
 
         Args:
-            operator: who orders it.
+            operator: the operator.
             user: the user.
             until: seconds since 1970.
-            reason: why; the user reads it.
+            reason: the reason, shown to the user.
 
         Raises:
             Forbidden: the operator may not.
             BadRequest: the user is the operator.
-            TooLarge: too much is ordered already.
+            TooLarge: the store has too many orders.
             Unavailable: the store cannot be reached; nobody is blocked.
         """
         operator.require_everything()
@@ -116,35 +116,35 @@ class Office:
     async def revoke(
         self, operator: Operator, name: List, target: str, until: float, reason: str, at: int = 0
     ) -> Obeyed:
-        """Accept tokens no more, and close their connections.
+        """Revoke tokens, and close their connections.
 
         Args:
-            operator: who orders it.
+            operator: the operator.
             name: `tokens` by `jti`, `issued` by user, or `keys` by `kid`.
             target: the `jti`, user or `kid`.
             until: seconds since 1970; by then the tokens must have expired.
-            reason: why.
-            at: by user: up to when they were issued, in seconds since 1970.
+            reason: the operator's reason.
+            at: seconds since 1970; of a user, tokens issued up to then are revoked.
 
         Raises:
             Forbidden, TooLarge, Unavailable: as `block`.
         """
         operator.require_everything()
         if name == "issued" and (known := await self._find(name, target)) is not None:
-            # Who revokes the tokens of last week does not mean to allow those of this one.
+            # Revoking last week's tokens must not allow the already revoked ones of this week.
             until, at = max(until, known.until / 1_000), max(at, known.at)
         return await self._deny(operator, name, target, until, reason, at)
 
     async def close_topic(
         self, operator: Operator, topic: str, until: float, reason: str
     ) -> Obeyed:
-        """End all subscriptions to a topic, and let nobody use it.
+        """End all subscriptions to a topic, and forbid its use.
 
         Args:
-            operator: who orders it.
+            operator: the operator.
             topic: the topic.
             until: seconds since 1970.
-            reason: why; the subscribers read it.
+            reason: the reason, shown to the subscribers.
 
         Raises:
             Forbidden, TooLarge, Unavailable: as `block`.
@@ -154,13 +154,14 @@ class Office:
         return await self._deny(operator, "topics", topic, until, reason)
 
     async def allow(self, operator: Operator, name: List, target: str, reason: str) -> Obeyed:
-        """Take somebody or something from a list.
+        """Remove a target from a list of denials.
 
         Args:
-            operator: who orders it.
+            operator: the operator.
             name: the list.
-            target: who or what is on it; if nobody is, nothing changes, and the answer says so.
-            reason: why.
+            target: the user, token, key or topic. If the list lacks the target, `already` of the
+                answer is true.
+            reason: the operator's reason.
 
         Raises:
             BadRequest: the target is no topic.
@@ -177,7 +178,7 @@ class Office:
         return obeyed
 
     async def disconnect(self, operator: Operator, order: Disconnect) -> Obeyed:
-        """Close connections; their clients may come back.
+        """Close connections; the clients may reconnect.
 
         Raises:
             Forbidden, TooLarge, Unavailable: as `block`.
@@ -198,7 +199,7 @@ class Office:
         return _idle(await self._give(operator, "unsubscribe", order, **details))
 
     async def announce(self, operator: Operator, data: Raw, reason: str) -> Obeyed:
-        """Send something to everybody.
+        """Send data to every connection.
 
         Raises:
             Forbidden, TooLarge, Unavailable: as `block`.
@@ -210,12 +211,12 @@ class Office:
         return await self._give(operator, "announce", order)
 
     async def delete(self, operator: Operator, topic: str, seq: int, reason: str) -> ChangeOk:
-        """Take a message's data away, whoever published it.
+        """Delete a message's data, whatever the publisher.
 
         Raises:
             Forbidden: the operator may not.
             NotFound: the topic's history has no such message.
-            Gone: it is deleted.
+            Gone: the message is already deleted.
             Unavailable: the store cannot be reached.
         """
         check_topic(topic)
@@ -230,15 +231,16 @@ class Office:
 
         Raises:
             Forbidden: the operator may not.
-            TooLarge: it is forgotten, but there are too many orders to tell the subscribers.
-            Unavailable: nothing is forgotten, or not everything, or the subscribers were not told.
-                To purge again does no harm.
+            TooLarge: the history is forgotten, but the store has too many orders to tell the
+                subscribers.
+            Unavailable: the history is not forgotten, or only in part, or the subscribers were not
+                told. Purging again does no harm.
         """
         check_topic(topic)
         operator.require(topic)
         place, archived = await self._history.purge(topic)
         left = None if archived else "archive"
-        # Written down at once: what follows may fail, and this cannot be undone.
+        # Logged at once: the next steps may fail, and the purge cannot be undone.
         record(operator, "purge", reason, topic=topic, seq=place.seq, left=left)
         order = Reread(by=operator.name, reason=reason, until=self.once(), topic=topic)
         obeyed = await self._put(entry_of(order, secrets.token_hex(8)))
@@ -247,7 +249,7 @@ class Office:
         return obeyed
 
     def once(self) -> int:
-        """Return until when an order is kept that is carried out once."""
+        """Return the end of an order that is carried out once, in milliseconds since 1970."""
         return self._now() + int(ONCE_SECONDS * 1_000)
 
     async def _deny(
@@ -269,7 +271,7 @@ class Office:
         return obeyed
 
     async def _find(self, name: List, target: str) -> Denial | None:
-        # What another worker was told a moment ago counts.
+        # An order that another worker took a moment ago counts.
         await self._keeper.renew()
         return self._node.denials.find(name, target)
 
@@ -284,13 +286,13 @@ class Office:
         mark = await self._store.put([entry])
         if mark is None:
             raise TooLarge(f"orders: there are {MAX_ORDERS} already; some must end first")
-        # Obeyed here first; and from then on it is known who else is there.
+        # This worker obeys first, and learns which other workers there are.
         await self._keeper.renew()
         nodes = {self._node.name, *self._keeper.nodes}
         try:
             replies = await self._exchange.ask("obey", Obey(mark.era, mark.number), nodes)
         except Unavailable:
-            # It stands, and every worker finds it by itself.
+            # The order is stored, and every worker finds it by itself.
             replies = {}
         done = [msgspec.json.decode(reply, type=Done) for reply in replies.values()]
         return Obeyed(
@@ -328,7 +330,7 @@ class Office:
         Raises:
             Forbidden, Unavailable: as `nodes`.
         """
-        # Whoever may not see addresses may not try them out either.
+        # An operator who may not see addresses may not probe them with a filter either.
         if query.topic is not None and query.address is None:
             operator.require(query.topic)
         else:
@@ -344,9 +346,9 @@ class Office:
         """Return everything about a connection.
 
         Raises:
-            Forbidden, Unavailable: as `nodes`; Unavailable also if a worker that may have it does
-                not answer.
-            NotFound: no worker has it.
+            Forbidden, Unavailable: as `nodes`; Unavailable also if no worker has the connection and
+                some workers did not answer.
+            NotFound: no worker has the connection.
         """
         operator.require_everything()
         replies, missing = await self._ask("connection", Session(session))
@@ -376,7 +378,7 @@ class Office:
         return TopicsOk(list(found.values()), merged.more, missing, self._silent(missing))
 
     async def explain(self, operator: Operator, query: ExplainQuery) -> Explained:
-        """Return what became of an event, on all workers.
+        """Return the fate of an event on all workers.
 
         Raises:
             BadRequest: the topic is not well-formed.
@@ -403,14 +405,14 @@ class Office:
         )
 
     def denials(self, operator: Operator, query: BlocksQuery) -> DenialsOk:
-        """Return who or what is kept out, as this worker knows it.
+        """Return the denials of a list, as this worker knows them.
 
         Raises:
             Forbidden: the operator may not.
         """
         operator.require_everything()
         denied = self._node.denials.all_of(query.list)
-        # By the names alone, or a page of 100,000 would hold the loop for 150 ms in place of 30.
+        # With 100,000 denials, names alone hold the loop for 30 ms, whole rows for 150 ms.
         page = heapq.nsmallest(query.limit + 1, (name for name in denied if name > query.after))
         rows = [
             DenialRow(
@@ -425,19 +427,19 @@ class Office:
         return DenialsOk(rows, len(page) > query.limit)
 
     async def _ask(self, kind: str, question: object) -> tuple[Mapping[str, Raw], list[str]]:
-        # A worker that began within the last half second would not be known, nor missed.
+        # Otherwise a worker of the last half second would be left out, and not be missed.
         await self._keeper.renew()
         nodes = {self._node.name, *self._keeper.nodes}
         replies = await self._exchange.ask(kind, question, nodes)
         return replies, sorted(nodes - replies.keys())
 
     def _silent(self, missing: Iterable[str]) -> dict[str, float]:
-        """Return the seconds since each of some workers was last heard, by the last look."""
+        """Return the seconds since each given worker was last heard, as of the last read."""
         heard = self._keeper.nodes
         return {name: round(heard[name], 1) for name in sorted(missing) if name in heard}
 
     async def _answer(self, kind: str, body: Raw) -> Any:
-        """Answer a question for this worker; None is no answer."""
+        """Answer a question for this worker; None sends no reply."""
         match kind:
             case "obey":
                 return await self._obey(msgspec.json.decode(body, type=Obey))
@@ -473,6 +475,6 @@ class Office:
 
 
 def _idle(obeyed: Obeyed) -> Obeyed:
-    """Note that there was nobody whom an order concerned."""
+    """Set `already` if an order concerned no connection on any worker."""
     obeyed.already = not (obeyed.connections or obeyed.missing)
     return obeyed

@@ -1,4 +1,4 @@
-"""Takes a topic's history out of everything that keeps it."""
+"""Removes a topic's history from the store and the archive."""
 
 from typing import Protocol
 
@@ -8,23 +8,23 @@ from ..realtime.ports import EventLog
 
 
 class Archived(Protocol):
-    """What keeps events for longer than the store."""
+    """An archive, which keeps events for longer than the store."""
 
     async def purge(self, topic: str, place: Position) -> None:
-        """Forget what a topic said up to a place, which begins an epoch.
+        """Forget a topic's events up to a place, the beginning of an epoch.
 
         Raises:
-            Unavailable: it cannot be reached, and may have forgotten a part.
+            Unavailable: the archive cannot be reached, and may have forgotten a part.
         """
         ...
 
 
 class History:
-    """What was said in topics.
+    """The stored events of topics.
 
     Args:
         log: the store.
-        archive: what keeps it for longer, if there is such a thing.
+        archive: the archive, if configured.
     """
 
     def __init__(self, log: EventLog, archive: Archived | None) -> None:
@@ -32,15 +32,15 @@ class History:
         self._archive = archive
 
     async def purge(self, topic: str) -> tuple[Position, bool]:
-        """Forget all that was said in a topic.
+        """Forget all stored events of a topic.
 
         Returns:
-            Where the topic goes on, and whether the archive has forgotten it as well.
+            The position at which the topic goes on, and whether the archive has forgotten too.
 
         Raises:
             Unavailable: the store cannot be reached; nothing is forgotten.
         """
-        # The store first: what is archived from now on is what comes behind that place.
+        # The store first: events archived from now on come behind its new place.
         place = await self._log.purge(topic)
         if self._archive is not None:
             try:

@@ -1,4 +1,4 @@
-"""What operators can ask, and what is answered: of one worker, and of all together."""
+"""Queries of operators, and the answers: of one worker, and of all workers together."""
 
 from typing import Annotated, Any, Final, Literal
 
@@ -18,12 +18,12 @@ class ConnectionsQuery(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Connections behind the session `after`; at most `limit` of them.
 
     Args:
-        user: of this user only.
-        address: from this network address only; of IPv6 a /64.
-        topic: subscribed to this topic only.
-        client: whose User-Agent contains this only.
+        user: only the connections of the named user.
+        address: only connections from a network address; of IPv6 a /64.
+        topic: only the subscribers of a topic.
+        client: only connections with this text in the User-Agent.
         after: the session before the page.
-        limit: how many.
+        limit: maximum number of rows.
     """
 
     user: Text | None = None
@@ -38,10 +38,10 @@ class TopicsQuery(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Topics with subscribers behind the topic `after`; at most `limit` of them.
 
     Args:
-        topic: that fit this pattern only, as in a token.
-        user: to which this user is subscribed only.
+        topic: a pattern, as in a token; only matching topics.
+        user: only the topics to which the user is subscribed.
         after: the topic before the page.
-        limit: how many.
+        limit: maximum number of rows.
     """
 
     topic: Text | None = None
@@ -51,13 +51,13 @@ class TopicsQuery(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class BlocksQuery(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What is denied, behind `after` in the list; at most `limit` of them.
+    """Entries of a list of denials behind `after`; at most `limit` of them.
 
     Args:
-        list: `users` who are blocked; revoked `tokens`, tokens by user (`issued`) and by key
-            (`keys`); closed `topics`.
+        list: blocked `users`; revoked `tokens`, tokens by user (`issued`) and by key (`keys`);
+            closed `topics`.
         after: the user, token, key or topic before the page.
-        limit: how many.
+        limit: maximum number of rows.
     """
 
     list: Literal["users", "tokens", "issued", "keys", "topics"] = "users"
@@ -69,15 +69,15 @@ class ConnectionRow(Struct, frozen=True, kw_only=True):
     """A connection.
 
     Args:
-        session: names it.
-        user: whose it is; empty before it has a token.
+        session: the name of the connection.
+        user: the authenticated user; empty before authentication.
         node: the worker.
         address: of the client; None if the operator's grant is for some topics only.
-        client: what the client calls itself: the beginning of its User-Agent.
+        client: the beginning of the client's User-Agent.
         transport: `direct` or `asgi`.
         encoding: the subprotocol.
         opened_at: seconds since 1970.
-        topics: how many it is subscribed to.
+        topics: number of subscriptions.
     """
 
     session: str
@@ -92,7 +92,7 @@ class ConnectionRow(Struct, frozen=True, kw_only=True):
 
     @property
     def key(self) -> str:
-        """What rows are ordered by."""
+        """The key that orders rows."""
         return self.session
 
 
@@ -101,13 +101,13 @@ class ConnectionView(Struct, frozen=True, kw_only=True):
 
     Args:
         connection: as in the list.
-        topics: to which it is subscribed.
-        name: the user's, as others see it.
-        expires_at: of its token, in seconds since 1970; None if it never expires.
-        issued_at: of its token, likewise.
-        jti: its token's name.
-        kid: its token's key.
-        grants: patterns of its token, by action.
+        topics: the topics of the subscriptions.
+        name: the user's name, as others see it.
+        expires_at: of the token, in seconds since 1970; None if the token never expires.
+        issued_at: of the token, in seconds since 1970; None if the token does not say.
+        jti: the token's name.
+        kid: the name of the token's key.
+        grants: patterns of the token, by action.
         reads: False while the client reads too slowly to be sent anything.
     """
 
@@ -126,10 +126,10 @@ class TopicRow(Struct, frozen=True, kw_only=True):
     """A topic.
 
     Args:
-        topic: its name.
-        subscribers: connections that are subscribed.
-        epoch: counts `seq`.
-        seq: of its last event.
+        topic: the topic's name.
+        subscribers: number of subscribed connections.
+        epoch: the numbering to which `seq` belongs.
+        seq: of the last event.
     """
 
     topic: str
@@ -139,7 +139,7 @@ class TopicRow(Struct, frozen=True, kw_only=True):
 
     @property
     def key(self) -> str:
-        """What rows are ordered by."""
+        """The key that orders rows."""
         return self.topic
 
 
@@ -147,20 +147,20 @@ class NodeRow(Struct, frozen=True, kw_only=True):
     """A worker.
 
     Args:
-        node: its name.
-        pid: its process.
-        host: its machine.
+        node: the worker's name.
+        pid: the id of the process.
+        host: the machine's name.
         version: of the server.
-        python: of Python.
+        python: the version of Python.
         started_at: seconds since 1970.
-        uptime_seconds: since its start.
-        connections: it has.
-        users: of these connections.
-        topics: with subscribers on it.
-        lag_ms: by how much its event loop was late a moment ago.
-        broker: the state of its store, as in `/health`.
-        draining: whether it sends its clients away.
-        orders: the number of the last order that it has obeyed.
+        uptime_seconds: since the start.
+        connections: number of connections.
+        users: number of users with a connection.
+        topics: number of topics with subscribers on this worker.
+        lag_ms: milliseconds by which the event loop was late a moment ago.
+        broker: the state of the store, as in `/health`.
+        draining: whether the worker sends its clients away.
+        orders: the number of the last order that the worker has obeyed.
     """
 
     node: str
@@ -180,14 +180,14 @@ class NodeRow(Struct, frozen=True, kw_only=True):
 
 
 class DenialRow(Struct, frozen=True, kw_only=True):
-    """Somebody or something that is kept out.
+    """A denial: a blocked user, a revoked token or key, or a closed topic.
 
     Args:
         target: the user, token, key or topic.
-        until: seconds since 1970 at which it is over.
-        at: of revoked tokens by user: up to when they were issued, in seconds since 1970.
+        until: seconds since 1970 at which the denial ends.
+        at: seconds since 1970; in the list `issued`, tokens issued up to then are revoked.
         by: the operator.
-        reason: what the operator has said.
+        reason: the operator's reason.
     """
 
     target: str
@@ -198,7 +198,7 @@ class DenialRow(Struct, frozen=True, kw_only=True):
 
 
 class NodesOk(Struct):
-    """The workers; `missing` are those that did not answer in time, `silent` for how long."""
+    """The workers. `missing` did not answer in time; `silent` says for how many seconds."""
 
     nodes: list[NodeRow]
     missing: list[str]
@@ -224,24 +224,23 @@ class TopicsOk(Struct):
 
 
 class DenialsOk(Struct):
-    """Who or what is kept out, and whether more follow."""
+    """Denials in the order of their targets, and whether more follow."""
 
     denials: list[DenialRow]
     more: bool
 
 
 class Obeyed(Struct):
-    """What became of an order.
+    """The effect of an order.
 
     Args:
-        number: its place in the order of all orders.
+        number: the order's number; later orders have higher numbers.
         confirmed: the workers that have obeyed.
-        missing: those that have not said so in time; they obey once they run and reach the store.
-        connections: how many it has concerned.
-        until: seconds since 1970 at which it is over; None if it is.
-        already: whether that was so before: who is blocked was blocked, who is let in was not, who
-            is sent away was not there. The new time and reason hold.
-        silent: the seconds since each of those in `missing` was last heard.
+        missing: the workers that did not confirm; each obeys once it runs and reaches the store.
+        connections: number of connections concerned.
+        until: seconds since 1970 at which the denial ends; None for orders without an end.
+        already: whether the target was so before, or nobody was concerned. Time and reason hold.
+        silent: the seconds since each worker in `missing` was last heard.
     """
 
     number: int
@@ -254,13 +253,13 @@ class Obeyed(Struct):
 
 
 class Step(Struct, frozen=True, kw_only=True):
-    """Something that has happened to a subscriber.
+    """An event in the life of a subscriber.
 
     Args:
         at: seconds since 1970.
         what: `subscribed`, `lagging`, `replayed`, `gap` or `left`.
         after: of a gap, the seq after which events are missing.
-        seq: what the subscriber has seen then.
+        seq: of the last event that the subscriber had seen by then.
         reason: of a gap.
     """
 
@@ -272,13 +271,13 @@ class Step(Struct, frozen=True, kw_only=True):
 
 
 class Story(Struct, frozen=True, kw_only=True):
-    """What became of an event for one connection.
+    """The fate of an event for one connection.
 
     Args:
-        session: names the connection.
-        verdict: what became of it.
-        at: when, in seconds since 1970; None if it has not happened.
-        steps: the connection's, the last ones.
+        session: the name of the connection.
+        verdict: the fate, in words.
+        at: the time of the verdict, in seconds since 1970; None if nothing has happened.
+        steps: the last steps of the connection.
     """
 
     session: str
@@ -288,15 +287,15 @@ class Story(Struct, frozen=True, kw_only=True):
 
 
 class WorkerStory(Struct, frozen=True, kw_only=True):
-    """What a worker has done with an event.
+    """The fate of an event on one worker.
 
     Args:
         node: the worker.
-        heard_at: when it came, in seconds since 1970; None if it did not, or too long ago.
-        seq: of the topic's last event there; None if nobody is subscribed there.
-        subscribers: connections that are subscribed there.
-        notes_since: when its notes begin; 0 if it has them all, of a quarter of an hour.
-        connections: of the user who is asked about.
+        heard_at: when the event came, in seconds since 1970; None if no note says so.
+        seq: of the topic's last event on this worker; None if the worker has no subscribers.
+        subscribers: number of subscribed connections.
+        notes_since: seconds since 1970 at which the worker's notes begin; 0 if none was dropped.
+        connections: the connections of the user in the query.
     """
 
     node: str
@@ -308,20 +307,20 @@ class WorkerStory(Struct, frozen=True, kw_only=True):
 
 
 class Explained(Struct):
-    """What became of an event.
+    """The fate of an event on all workers.
 
     Args:
         topic: the topic.
         seq: of the event.
-        last: of the topic's last event.
+        last: seq of the topic's last event.
         epoch: of the topic.
         stored: whether the store still has it.
         kind: of the event, if it is stored.
-        at: when it was accepted, in milliseconds since 1970, if it is stored.
-        sender: whose it is, if it is stored.
-        workers: what each of them has done with it.
+        at: when the server accepted the event, in milliseconds since 1970, if it is stored.
+        sender: the publisher, if the event is stored.
+        workers: the fate of the event on each worker.
         missing: the workers that did not answer in time.
-        silent: the seconds since each of them was last heard.
+        silent: the seconds since each missing worker was last heard.
     """
 
     topic: str
@@ -338,7 +337,7 @@ class Explained(Struct):
 
 
 class ExplainQuery(Struct, frozen=True, kw_only=True):
-    """An event by its topic and seq, and whose connections are told of, if anybody's."""
+    """An event by topic and seq, and the user whose connections are reported, if any."""
 
     topic: TopicName
     seq: Target

@@ -1,4 +1,4 @@
-"""Takes back the access tokens of users who sign out, by the list that operators have for that."""
+"""Revokes the access tokens of users who sign out, by the operators' list `issued`."""
 
 import asyncio
 import logging
@@ -14,19 +14,19 @@ from .office import Office
 logger = logging.getLogger(__name__)
 
 MOST: Final = 10_000
-"""Denials beyond which users' tokens end by themselves: there must be room for operators' orders,
-and the store keeps each for an hour longer."""
+"""Number of denials beyond which a sign-out revokes no tokens, which then expire by themselves. The
+rest is for operators' orders, and the store keeps each order for an hour longer."""
 
 SKEW_SECONDS: Final = 2.0
-"""How far a token's time of issue may be in front of a worker's clock."""
+"""Seconds that a token's time of issue may be ahead of a worker's clock."""
 
 
 class SignOuts:
-    """Keeps `accounts.access.Revoking` for a worker.
+    """Implements `accounts.access.Revoking` for a worker.
 
     Args:
         office: gives the orders.
-        node: the worker's.
+        node: the worker's node.
     """
 
     def __init__(self, office: Office, node: Node) -> None:
@@ -37,9 +37,9 @@ class SignOuts:
         self._throttle = LogThrottle()
 
     async def revoke(self, user: str, reason: str) -> None:
-        """Accept no token of a user that was issued up to now, on any worker.
+        """Revoke on all workers the tokens that were issued to a user up to now.
 
-        If that cannot be ordered, the tokens are valid until they expire, and the log says so.
+        If the order fails, the tokens stay valid until they expire, and the log has a warning.
         """
         if len(self._denials) >= MOST and self._denials.find("issued", user) is None:
             self._warn("there are too many denials")
@@ -52,9 +52,9 @@ class SignOuts:
             self._warn(error.message)
 
     async def settle(self, user: str) -> None:
-        """Wait until a token that is issued to a user is none of those that are revoked.
+        """Wait until a new token of a user differs from the revoked tokens.
 
-        They are told apart by the second in which they were issued.
+        The second of issue tells new tokens from revoked ones.
         """
         known = self._denials.find("issued", user)
         if known is not None:

@@ -1,4 +1,4 @@
-"""What workers ask each other, and how rows travel."""
+"""Questions between workers, and the rows of the replies."""
 
 from collections.abc import Mapping
 from typing import Generic, TypeVar
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Obey(Struct):
-    """Asks who has obeyed the orders up to a number."""
+    """Asks a worker to obey the orders up to a number."""
 
     era: str
     number: int
@@ -34,7 +34,7 @@ class Session(Struct):
 
 
 class Done(Struct):
-    """How many connections an order has concerned."""
+    """The number of connections that an order has concerned."""
 
     connections: int
 
