@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 
 from quart import Blueprint, Response, request
 from quart_schema import hide, security_scheme_blueprint
+from werkzeug.datastructures import MIMEAccept
 
 from ..auth.bearer import bearer_token
 from ..metrics import process
@@ -161,7 +162,7 @@ def metrics_blueprint(metrics: Metrics, token: str) -> Blueprint:
             given = bearer_token(request.headers.getlist("Authorization"))
             if not hmac.compare_digest(given.encode(), token.encode()):
                 raise Unauthorized("token: is not metrics.token")
-        text, content_type = pages.of(await metrics.recent(), request.headers.get("Accept", ""))
+        text, content_type = pages.of(await metrics.recent(), _preferred(request.accept_mimetypes))
         response = Response(text)
         # Quart would add its own charset.
         response.headers["Content-Type"] = content_type
@@ -169,3 +170,12 @@ def metrics_blueprint(metrics: Metrics, token: str) -> Blueprint:
         return response
 
     return blueprint
+
+
+def _preferred(accepted: MIMEAccept) -> str:
+    """Return the formats of the highest weight as a header `Accept`.
+
+    prometheus-client itself ignores weights, and sends OpenMetrics to clients that refuse it.
+    """
+    most = max((weight for _, weight in accepted), default=0)
+    return ", ".join(kind for kind, weight in accepted if weight == most > 0)

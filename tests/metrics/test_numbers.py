@@ -87,6 +87,22 @@ async def test_scrapes_of_one_moment_share_a_collection(monkeypatch: pytest.Monk
         assert len(collected) == 2
 
 
+async def test_the_format_of_the_highest_weight_is_sent() -> None:
+    openmetrics = "application/openmetrics-text; version=1.0.0"
+    accepts = {
+        f"{openmetrics}; escaping=allow-utf-8; q=0.6, text/plain; version=1.0.0; q=0.5": True,
+        f"{openmetrics}, text/plain": True,
+        f"text/plain; q=0.6, {openmetrics}; q=0.5": False,
+        f"text/plain, {openmetrics}; q=0": False,
+        f"{openmetrics}; q=0": False,
+        f"*/*, {openmetrics}; q=0.1": False,
+    }
+    async with serving(make_settings(metrics__enabled=True)) as server:
+        for accept, is_openmetrics in accepts.items():
+            answer = await request(server.port, "GET", "/metrics", headers={"Accept": accept})
+            assert answer.body.endswith(b"# EOF\n") is is_openmetrics, accept
+
+
 async def test_a_scrape_a_moment_later_collects_again() -> None:
     async with serving(make_settings(metrics__enabled=True)) as server:
         metrics: scrapes.Metrics = server.app.extensions["chat_server"].metrics
