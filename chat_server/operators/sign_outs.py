@@ -60,7 +60,8 @@ class SignOuts:
         if known is not None:
             wait = known.at + 1 - self._clock.time()
             if 0 < wait <= SKEW_SECONDS:
-                await asyncio.sleep(math.ceil(wait * 1_000) / 1_000)
+                # uvloop's timers may fire up to a millisecond early.
+                await asyncio.sleep(math.ceil(wait * 1_000 + 1) / 1_000)
 
     def _warn(self, why: str) -> None:
         if self._throttle.due("revoke"):
