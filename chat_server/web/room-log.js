@@ -108,7 +108,8 @@ export class RoomLog {
   /** Draw the line behind which all is new behind a seq; null takes it away. */
   setMark(seq) {
     if (this.#mark) this.#remove(this.#mark);
-    this.#mark = seq === null ? null : this.#insert({ kind: "mark", seq });
+    // The message with that seq may be loaded later, and still stands above the line.
+    this.#mark = seq === null ? null : this.#insert({ kind: "mark", seq: seq + 0.5 });
   }
 
   get mark() {

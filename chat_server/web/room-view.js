@@ -31,6 +31,8 @@ export class RoomView {
   #readAt = -READ_AGAIN_MS;
   /** The `seq` of the message that the address names, until it is shown. */
   #target = null;
+  /** What became of what is new in a room that was opened before it was counted: "awaited", "sought", or null. */
+  #news = null;
   /** What is to be said of the room that is open. */
   #note = "";
   #outbox;
@@ -111,6 +113,7 @@ export class RoomView {
       this.#outbox.show(this.#user, room.name);
       this.#timeline.show(room.log, this.#user);
       if (room.log.mark) this.#timeline.goTo(room.log.mark);
+      this.#news = room.read === null ? "awaited" : null;
       this.#status.waitFor(null);
       this.#waitForRoom();
     }
@@ -154,6 +157,7 @@ export class RoomView {
     if (!isLoading || !isEmpty) setTimeout(() => room === this.#room && this.#timeline.setBusy(false), 100);
     this.#timeline.explain(room.state === "open" ? (room.mayLookBack ? NOBODY : NEW_ONLY) : "");
     this.#goToTarget();
+    this.#goToNews();
     this.#readSoon();
   }
 
@@ -184,6 +188,7 @@ export class RoomView {
   /** Show the end, where what is written now appears. */
   scrollToEnd() {
     this.#room.log.setMark(null);
+    this.#news = null;
     this.#timeline.scrollToEnd();
   }
 
@@ -254,12 +259,30 @@ export class RoomView {
     node.addEventListener("animationend", () => node.classList.remove("target"), { once: true });
   }
 
+  /** Show where the user left the room, once that is known and the newest messages are there. */
+  async #goToNews() {
+    const room = this.#room;
+    const isLoading = room.log.holes().some(({ state }) => state === "loading");
+    if (this.#news !== "awaited" || this.#target !== null || room.read === null || isLoading) return;
+    this.#news = "sought";
+    const isNew = room.read > 0 && room.hasNews && room.log.mark === null;
+    if (isNew) room.log.setMark(room.read);
+    // Whoever follows a link, or has looked further up, stays there.
+    if (isNew && this.#timeline.isAtEnd) {
+      await room.find(room.read);
+      if (this.#room !== room || this.#news === null) return;
+      if (room.log.mark && this.#timeline.isAtEnd) this.#timeline.goToMark(room.log.mark);
+    }
+    this.#news = null;
+    this.#readSoon();
+  }
+
   /** Take as read what is seen at the end of the room for a moment, also of what never ceases to grow. */
   #readSoon() {
     const wait = Math.max(READ_MS, this.#readAt + READ_AGAIN_MS - performance.now());
     this.#reading ??= setTimeout(() => {
       // What this itself changes is no reason to look again.
-      if (this.#isSeen && this.#room?.markRead()) this.#readAt = performance.now();
+      if (this.#isSeen && this.#news === null && this.#room?.markRead()) this.#readAt = performance.now();
       this.#reading = null;
     }, wait);
     this.#room?.see(this.#isSeen);

@@ -87,6 +87,11 @@ export class Room {
     return this.isSeen ? 0 : this.#unread;
   }
 
+  /** Whether there are unread messages, though they may be about to be read. */
+  get hasNews() {
+    return this.#unread > 0;
+  }
+
   /** Where the newest event stands that came, or null. */
   get position() {
     return this.#subscription?.position ?? null;

@@ -150,6 +150,12 @@ export class Timeline {
     return this.#rows.get(entry)?.node;
   }
 
+  /** Show the line above what is new; if all of that is seen with it, the list is at its end. */
+  goToMark(mark) {
+    this.goTo(mark);
+    this.#scrolled();
+  }
+
   scrollToEnd() {
     this.#following = true;
     this.#pin = null;

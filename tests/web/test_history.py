@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+import pytest
 import pytest_asyncio
 from playwright.async_api import Locator, Page, expect
 
@@ -37,14 +38,14 @@ MOST = """() => {
     .observe(log, { childList: true });
 }"""
 SEQS = "rows => rows.map((row) => Number(new URLSearchParams(row.hash.slice(1)).get('seq')))"
-UNTIL_READ = """async () => {
+UNTIL_READ = """async (topic) => {
   const { ChatClient } = await import("/static/client.js");
   const url = location.origin.replace("http", "ws") + "/ws";
   const token = sessionStorage.getItem("chat.token");
   await new Promise((done) => {
     const chat = new ChatClient({ url, token, onState: async (state) => {
       if (state !== "online") return;
-      while ((await chat.unread("room:news"))["room:news"].unread > 0) {
+      while ((await chat.unread(topic))[topic].unread > 0) {
         await new Promise((next) => setTimeout(next, 50));
       }
       chat.close();
@@ -151,13 +152,39 @@ async def test_a_permalink_leads_to_its_message(visit: Visit, server: ServerProc
     await expect(alice.page.get_by_role("alert")).to_contain_text("cannot be shown")
 
 
+@pytest.mark.parametrize("count", [3, 80])
+async def test_a_page_opens_where_its_user_left(
+    visit: Visit, server: ServerProcess, count: int
+) -> None:
+    room = f"left-{count}"
+    await fill(server, room, 60)
+    alice = await visit("alice", room)
+    await expect(alice.log.last).to_contain_text("m60.")
+    await alice.page.evaluate(UNTIL_READ, f"room:{room}")
+    line = alice.page.locator("#log > .mark")
+    await expect(line).to_have_count(0)
+    await alice.page.goto("about:blank")
+    await fill(server, room, count)
+    await alice.page.goto(f"{alice.url}/#room={room}")
+    await expect(line).to_be_in_viewport()
+    await expect(line.locator("+ .message")).to_contain_text("m1.")
+    badge = alice.page.locator("#room-list .badge")
+    if count == 80:
+        await expect(badge).to_have_text("80 unread")
+        await alice.page.get_by_role("button", name="Newest messages").click()
+    # What is seen to its end is read.
+    await expect(alice.log.last).to_be_in_viewport()
+    await alice.page.evaluate(UNTIL_READ, f"room:{room}")
+    await expect(badge).to_be_hidden()
+
+
 async def test_a_line_says_what_is_new(visit: Visit, server: ServerProcess) -> None:
     await fill(server, "news", 60)
     alice = await visit("alice", "news")
     await expect(alice.log.last).to_contain_text("m60.")
     line = alice.page.locator("#log > .mark")
     await expect(line).to_have_count(0)
-    await alice.page.evaluate(UNTIL_READ)
+    await alice.page.evaluate(UNTIL_READ, "room:news")
     await alice.page.evaluate(HIDE, True)
     async with connect(server.url, token=mint("bob")) as bob:
         await bob.publish("room:news", {"text": "while away"})
