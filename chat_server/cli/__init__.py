@@ -9,12 +9,12 @@ __all__ = ["main"]
 
 
 def main(prog_name: str | None = None) -> None:
-    """Run the command that the arguments name; neither Ctrl-C nor a full disk is a traceback.
+    """Run the command of the arguments; neither Ctrl-C nor a full disk gives a traceback.
 
     Args:
-        prog_name: what the program is called in its own messages.
+        prog_name: the program's name in its own messages.
     """
-    # Imported here, because it takes its time, in which somebody may press Ctrl-C or send SIGHUP.
+    # Imported here, because Ctrl-C or SIGHUP may come during the slow import.
     try:
         terminal = None
         if sys.argv[1:2] == ["serve"]:

@@ -1,6 +1,6 @@
-"""What commands print of the answers to operators, and nothing else: others may come and go.
+"""Decodes the fields of operators' answers that commands print; other fields may come and go.
 
-What is printed as JSON is the answer as it came.
+With `--json` commands print the answer unchanged.
 """
 
 from datetime import datetime
@@ -51,7 +51,7 @@ class Topic(Struct):
 
 
 class Answer(Struct):
-    """What all answers have; `more` those that come in pages."""
+    """The common fields of all answers; only answers in pages have `more`."""
 
     missing: list[str]
     more: bool = False
@@ -59,7 +59,7 @@ class Answer(Struct):
 
 
 class Obeyed(Struct):
-    """What became of an order; an earlier version does not say whether it was so `already`."""
+    """The effect of an order; servers of an earlier version leave `already` out."""
 
     confirmed: list[str]
     connections: int
@@ -68,7 +68,7 @@ class Obeyed(Struct):
 
 
 class Story(Struct):
-    """What became of a message for one connection."""
+    """The fate of a message for one connection."""
 
     session: str
     verdict: str
@@ -76,7 +76,7 @@ class Story(Struct):
 
 
 class Worker(Struct):
-    """What a worker has done with a message."""
+    """The fate of a message on one worker."""
 
     node: str
     heard_at: float | None
@@ -86,13 +86,13 @@ class Worker(Struct):
 
 
 class Sender(Struct):
-    """Who has published a message."""
+    """The publisher of a message."""
 
     user: str
 
 
 class Explained(Struct):
-    """What became of a message; `kind` and `at` are null if it is not stored."""
+    """The fate of a message on all workers; `kind` and `at` of a message not stored are null."""
 
     topic: str
     seq: int
@@ -105,14 +105,14 @@ class Explained(Struct):
 
 
 def understood(answer: object, kind: type[T]) -> T:
-    """Return what an answer says.
+    """Convert an answer.
 
     Args:
         answer: decoded JSON.
-        kind: the struct, or list of them, that it must fit.
+        kind: the struct, or list of structs, for the answer.
 
     Raises:
-        Failure: it lacks something, or has it in another form.
+        Failure: a field is missing or malformed.
     """
     try:
         return msgspec.convert(answer, kind)
@@ -121,7 +121,7 @@ def understood(answer: object, kind: type[T]) -> T:
 
 
 def tell_missing(answer: dict[str, Any], what: str) -> None:
-    """Print the workers that did not answer; `what` says what that means."""
+    """Print the workers that did not answer; `what` states the consequence."""
     told = understood(answer, Answer)
     for node in told.missing:
         seconds = told.silent.get(node)
@@ -130,7 +130,7 @@ def tell_missing(answer: dict[str, Any], what: str) -> None:
 
 
 def moment(at: float) -> datetime | None:
-    """Return a time in seconds since 1970; None beyond all calendars: a server may say anything."""
+    """Return a time in seconds since 1970; None beyond all calendars, which a server may send."""
     try:
         return datetime.fromtimestamp(at)
     except (ValueError, OverflowError, OSError):

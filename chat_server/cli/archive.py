@@ -87,7 +87,7 @@ async def _erase_message(settings: DatabaseSettings, topic: str, seq: int, as_js
 
 
 async def _export(settings: DatabaseSettings, user: str) -> None:
-    from ..archive import keeping  # the other commands start faster without SQLAlchemy
+    from ..archive import keeping  # Other commands start faster without SQLAlchemy.
 
     async with opened_database(settings) as database:
         async for message in keeping.export(database, user):

@@ -12,29 +12,30 @@ from ..client.errors import NotConnected
 from .terminal import Misuse
 
 PATIENCE_SECONDS = 3.0
-"""When a request is sent again. A worker that is well answers sooner: all are given two seconds."""
+"""Seconds after which a request is sent again. A healthy worker answers sooner, even when the
+other workers take their two seconds."""
 
 ANSWER_SECONDS = 30.0
-"""How long an answer may take altogether."""
+"""Seconds that an answer may take, repetitions included."""
 
 MOST_BYTES = 16_777_216
 RETRY_SECONDS = 0.5
 
 ONCE = frozenset({"announce"})
-"""Orders that do something else when they are given twice."""
+"""Orders with a second effect when given twice, and so never sent again."""
 
 
 class Asking:
     """Sends requests to one server.
 
-    The kernel may hand a connection to a worker that is frozen, so what is not answered soon is
-    sent again, by another connection. A worker that wakes up finds the first one closed, and drops
-    what came by it.
+    The kernel may hand a connection to a frozen worker, so an unanswered request is soon sent again
+    by another connection. A worker that wakes up finds the first connection closed, and drops the
+    request.
 
     Args:
-        url: of its WebSocket.
-        token: an operator's.
-        wait: seconds for which a server that is not there is awaited.
+        url: of the server's WebSocket.
+        token: an operator's access token.
+        wait: seconds to wait for a server that does not run yet.
     """
 
     def __init__(self, url: str, token: str, wait: float) -> None:
@@ -43,20 +44,20 @@ class Asking:
         self._wait = wait
 
     async def get(self, *path: str, **query: object) -> Any:
-        """Return the answer to a question; a query's None is left out.
+        """Return the answer to a question; fields that are None are left out of the query.
 
         Raises:
-            ClientError: there is none.
+            ClientError: no answer has come.
         """
         given = _given(query)
         segments = "/".join(quote(segment, safe="") for segment in path)
         return await self._ask(segments + (f"?{urlencode(given)}" if given else ""), None)
 
     async def post(self, verb: str, **fields: object) -> Any:
-        """Return the answer to an order; a field's None is left out.
+        """Return the answer to an order; fields that are None are left out.
 
         Raises:
-            ClientError: it was not taken, or nobody knows whether it was.
+            ClientError: the order was refused, or its fate is unknown.
         """
         return await self._ask(verb, msgspec.json.encode(_given(fields)))
 
@@ -64,7 +65,7 @@ class Asking:
         sent: set[Task[bytes]] = set()
         try:
             answer = _decoded(await self._first_answer(sent, path, body), path)
-            # What an earlier one may have done was not so before.
+            # The effect may be that of an earlier attempt, so `already` says nothing.
             return answer | ({"already": False} if len(sent) > 1 else {})
         finally:
             for task in sent:
@@ -94,7 +95,7 @@ class Asking:
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _send(self, path: str, body: bytes | None) -> bytes:
-        # Who waits for all of them ends first, and knows what to say of an order.
+        # `_first_answer` gives up sooner, with a message that fits orders.
         seconds = 10 * ANSWER_SECONDS
         return await self._api.ask(
             f"/api/admin/{path}", self._token, timeout=seconds, most=MOST_BYTES, body=body
@@ -106,7 +107,7 @@ def _given(fields: dict[str, object]) -> dict[str, object]:
     for name, value in given.items():
         try:
             msgspec.json.encode(value)
-        except UnicodeEncodeError:  # bytes of an argument that are not UTF-8 are lone surrogates
+        except UnicodeEncodeError:  # Bytes of an argument beyond UTF-8 are lone surrogates.
             raise Misuse(f"{name}: is not encoded in UTF-8") from None
     return given
 

@@ -1,4 +1,4 @@
-"""Publishes lines in batches, as far as they are there at once."""
+"""Publishes lines in batches of items that are available at once."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -10,13 +10,13 @@ from ..protocol.batch import MAX_BATCH
 
 
 class _End(NamedTuple):
-    """The end of the items, and the error that was the reason."""
+    """The end of the items, and the error that caused the end, if any."""
 
     error: Exception | None
 
 
 Queue = asyncio.Queue[object]
-"""Items, and an `_End` behind them."""
+"""Items, and an `_End` after the last item."""
 
 
 async def publish_batches(
@@ -27,21 +27,21 @@ async def publish_batches(
     on_refusal: Callable[[CommandFailed], None],
     timeout: float | None,
 ) -> AsyncGenerator[Published, None]:
-    """Do what `publish_all` does, but let items that are there at once leave together.
+    """Publish items like `publish_all`, but in batches of items that are available at once.
 
     The first item leaves alone, the next two together, and so on up to a second of the user's rate.
-    So a topic that is forbidden is noticed before much was sent. Where batches do not get through,
+    So a forbidden topic is noticed before much was sent. Where batches do not get through,
     `publish_all` goes on.
 
     Args:
-        client: entered already.
-        topic: to publish to.
-        items: values that JSON can express.
+        client: a connected client.
+        topic: the topic.
+        items: values for JSON.
         on_refusal: called with each refusal after which items are sent again.
-        timeout: seconds after which a batch that is not stored is given up; None waits for ever.
+        timeout: seconds after which an unstored batch is given up; None waits for ever.
 
     Raises:
-        ClientError, TypeError, ValueError, Exception: as of `publish_all`.
+        ClientError, TypeError, ValueError, Exception: as `publish_all`.
     """
     queue: Queue = asyncio.Queue(MAX_BATCH)
     feeder = asyncio.create_task(_feed(items, queue))
@@ -76,7 +76,7 @@ async def _outcomes(
     try:
         outcomes = await client.publish_many(messages, on_refusal=on_refusal, timeout=timeout)
     except (TypeError, ValueError):
-        # One of them cannot be published. Those before it can, and its number is to be told.
+        # One message cannot be published. Those before can, and the error needs its number.
         for message in messages:
             for outcome in await client.publish_many(
                 [message], on_refusal=on_refusal, timeout=timeout
@@ -92,13 +92,13 @@ async def _feed(items: AsyncIterator[object], queue: Queue) -> None:
     try:
         async for item in items:
             await queue.put(item)
-    except Exception as caught:  # to be raised behind the items before it
+    except Exception as caught:  # `_rest` raises the error behind the items before it.
         error = caught
     await queue.put(_End(error))
 
 
 async def _take(queue: Queue, most: int) -> list[object]:
-    """Wait for an item, and return it with those that are there, or none at the end."""
+    """Wait for an item, and return all available items, or none at the end."""
     batch: list[object] = []
     while not batch or (len(batch) < most and not queue.empty()):
         item = await queue.get()
@@ -110,7 +110,7 @@ async def _take(queue: Queue, most: int) -> list[object]:
 
 
 async def _rest(queue: Queue) -> AsyncIterator[object]:
-    """Yield the items until the end, and raise its error."""
+    """Yield the items until the end, then raise the end's error."""
     while not isinstance(item := await queue.get(), _End):
         yield item
     if item.error is not None:

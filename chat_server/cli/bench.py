@@ -1,4 +1,4 @@
-"""`chat-server bench`: a small load, to see whether a server does what it should."""
+"""`chat-server bench`: a small load test of a server."""
 
 import asyncio
 import secrets
@@ -15,17 +15,17 @@ from .patience import parse_seconds, timeout_option
 from .terminal import Failure, Misuse, run, write_line
 
 MOST_DELIVERIES = 1_000_000
-"""Each is remembered until the end."""
+"""Maximum number of deliveries, all of which stay in memory until the end."""
 
 CONNECTING = 20
-"""Connections that are opened at the same time."""
+"""Maximum number of connections being opened at a time."""
 
 LATE_SECONDS = 10.0
-"""How long deliveries are awaited after the last publication."""
+"""Seconds to wait for deliveries after the last publication."""
 
 
 class Times(msgspec.Struct):
-    """How long something took, in milliseconds."""
+    """Median, 99th percentile and maximum of a duration, in milliseconds."""
 
     median: float
     p99: float
@@ -33,7 +33,7 @@ class Times(msgspec.Struct):
 
 
 class Report(msgspec.Struct):
-    """What was measured."""
+    """The measurements of a run."""
 
     topic: str
     connections: int
@@ -170,7 +170,7 @@ async def _publish(
 async def _receive(
     room: Subscription, run_id: str, count: int, sent: Sequence[float], delays: list[float]
 ) -> None:
-    """Note how long each message took, until all have come or none comes any more."""
+    """Record the delay of each message, until all have come or no more messages come."""
     left = count
     events = aiter(room)
     while left:

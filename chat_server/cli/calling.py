@@ -31,7 +31,7 @@ def call(method: str, data: str | None, connect: Callable[..., Client]) -> None:
         raise click.BadParameter(str(error), param_hint="DATA") from None
 
     async def work(client: Client) -> None:
-        # ASCII, so that nothing in it can act on a terminal.
+        # ASCII, so that no character can act on a terminal.
         await write_line(json.dumps(await client.call(method, value)))
 
     run(connected(connect, work))

@@ -107,12 +107,12 @@ async def change(
 
     Args:
         connect: makes the client.
-        timeout: seconds after which a change that is not stored is given up; None waits for ever.
-        as_json: whether its place is printed.
+        timeout: seconds after which an unstored change is given up; None waits for ever.
+        as_json: whether to print the position as JSON.
         send: sends the change by a client, with a `key`.
 
     Raises:
-        ClientError: the server refused the change for good, or it was not stored in time.
+        ClientError: the server refused the change for good, or did not store the change in time.
     """
     notices = Notices()
     key = secrets.token_hex(12)
@@ -127,7 +127,7 @@ async def change(
 
 
 async def _patiently(send: Callable[[], Awaitable[Changed]], notices: Notices) -> Changed:
-    """Send until the server no longer only finds it too early."""
+    """Send the change again as long as the server answers that the time is too early."""
     refusals = 0
     while True:
         try:

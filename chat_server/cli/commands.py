@@ -40,7 +40,7 @@ from .webhooks import webhooks
 
 class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; one whose reader wants no more, such as head, has done its work."""
+        """Run a command, with success if the reader of stdout, such as head, has ended."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError:

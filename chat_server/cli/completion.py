@@ -4,7 +4,7 @@ import click
 from click.shell_completion import get_completion_class
 
 VARIABLE = "_CHAT_SERVER_COMPLETE"
-"""Set by the script, when the shell asks what could follow; its name is Click's."""
+"""The variable by which the script asks for completions. Click has chosen the name."""
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""`chat-server config`: what holds, where it comes from, and what could be set."""
+"""`chat-server config`: checks, shows and explains settings and their sources."""
 
 import difflib
 import json
@@ -37,7 +37,7 @@ def check(flags: Mapping[str, str | None], config: Path | None, as_json: bool) -
     except SettingsError as error:
         mistakes = list(error.lines)
     else:
-        # Imported here: it takes the server's time to load.
+        # Imported here, because loading takes as long as the server's start.
         from ..server.checks import mistakes_at_start
 
         mistakes = list(mistakes_at_start(settings))
@@ -144,7 +144,7 @@ def _explained(row: Mapping[str, Any]) -> str:
 
 
 def _toml_key(key: str) -> str:
-    """Return a dotted key as TOML: a namespace may have a name that needs quotes."""
+    """Return a dotted key as TOML, with quotes around names that need quotes."""
     return ".".join(
         part if re.fullmatch(r"[A-Za-z0-9_-]+", part) else json.dumps(part)
         for part in key.split(".")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 RETRY_SECONDS = 0.5
-"""Seconds between two attempts to reach a database that is awaited."""
+"""Seconds between two attempts to reach the database under `--wait`."""
 
 
 @click.group()
@@ -31,7 +31,7 @@ def database() -> None:
 
 
 class Away(Failure):
-    """The database cannot be reached, or fails; it may be there in a moment."""
+    """The database cannot be reached, or fails; a later attempt may succeed."""
 
 
 @database.command()
@@ -57,10 +57,10 @@ def status(config: Path | None, as_json: bool) -> None:
 
 
 async def patiently(work: Callable[[], Awaitable[T]]) -> T:
-    """Do `work`, and again as long as the database is away and `--wait` has not passed.
+    """Do `work`, and repeat while the database is away and `--wait` has not passed.
 
     Raises:
-        Away: the database was away for all that time.
+        Away: the database was away until the end of `--wait`.
     """
     until = time.monotonic() + wait_seconds()
     while True:
@@ -73,21 +73,21 @@ async def patiently(work: Callable[[], Awaitable[T]]) -> T:
 
 
 def database_settings(config: Path | None) -> DatabaseSettings:
-    """Return the settings of a database that there must be."""
+    """Return the settings of the database; without a database the command ends."""
     settings = read_settings(config).database
     require_url(settings)
     return settings
 
 
 def require_url(settings: DatabaseSettings) -> None:
-    """End the command if there is no database."""
+    """End the command if the settings name no database."""
     if not settings.url:
         raise Misuse("database.url: is not set: set CHAT_DATABASE__URL")
 
 
 @asynccontextmanager
 async def opened_database(settings: DatabaseSettings) -> "AsyncIterator[Database]":
-    """Open the database of a command, whose failures become one line each."""
+    """Open the database of a command, and turn failures into one line each."""
     # Imported here: the other commands start faster without SQLAlchemy.
     from ..database.database import Database
 

@@ -20,7 +20,7 @@ from .options import config_option, json_option, misuse, read_settings
 from .terminal import Misuse, escape_controls
 
 MAX_BYTES = 65_536
-"""Of what is given in place of a token, as much is looked at."""
+"""Bytes read from stdin, far above any token."""
 
 REFUSED = 1
 
@@ -50,7 +50,7 @@ def inspect(token: str | None, as_json: bool, config: Path | None) -> None:
 
 
 def open_topics(settings: Settings, action: str) -> Iterator[str]:
-    """Yield the topics in which everybody with a token may do something."""
+    """Yield patterns of the topics in which every valid token allows an action."""
     for name, namespace in settings.namespaces.items():
         if getattr(namespace, f"allow_{action}", False):
             yield f"{name}:**"
@@ -66,7 +66,7 @@ def _read() -> str:
 
 
 async def _judge(settings: Settings, token: str) -> tuple[dict[str, list[str]] | None, str | None]:
-    """Return what a token allows, or why it is refused."""
+    """Return the grants of a token, or the reason for its refusal."""
     from ..auth.tokens import Verifier
 
     try:
@@ -99,13 +99,13 @@ def _print(
 
 
 def _row(name: str, value: Any, note: str = "") -> None:
-    # ASCII, so that nothing in it can act on a terminal.
+    # ASCII, so that no character can act on a terminal.
     text = "cannot be read" if value is None and name == "header" else json.dumps(value)
     click.echo(f"{escape_controls(name)}: {text}{note and f' ({note})'}")
 
 
 def _moment(value: Any) -> str:
-    """Return when a NumericDate is, and how far from now; "" if it is none."""
+    """Return a NumericDate as UTC, with the distance from now; "" for other values."""
     try:
         moment = datetime.fromtimestamp(value, UTC)
     except (TypeError, ValueError, OverflowError, OSError):

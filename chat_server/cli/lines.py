@@ -1,4 +1,4 @@
-"""Messages and what becomes of them, as lines."""
+"""Messages and changes, as lines."""
 
 import json
 from datetime import datetime
@@ -13,7 +13,7 @@ GROWS = "streaming"
 
 
 def event_line(event: Event, messages: Messages) -> str | None:
-    """Return an event as a line for people, or None if there is nothing to show.
+    """Return an event as a line for people, or None for an event without a line.
 
     Args:
         event: an event of a topic.
@@ -23,7 +23,7 @@ def event_line(event: Event, messages: Messages) -> str | None:
         case Message():
             return text_line(event)
         case Appended(state=state) if state == GROWS:
-            return None  # it is shown once it has ended
+            return None  # The end of the stream gets a line.
         case Appended():
             whole = messages.get(event.target)
             if whole is not None:
@@ -43,11 +43,11 @@ def event_line(event: Event, messages: Messages) -> str | None:
 
 
 def text_line(message: Message, at: int | None = None) -> str:
-    """Return a message as it now is as a line for people.
+    """Return a message, with its changes, as a line for people.
 
     Args:
         message: the message.
-        at: the time to show in milliseconds since 1970, if it is not the message's own.
+        at: the time to show, in milliseconds since 1970; the message's own by default.
     """
     parts = [_time(message.at if at is None else at), f"#{message.seq}"]
     parts.append(f"{_name(message.sender)}:")
@@ -68,7 +68,7 @@ def json_line(event: Event, messages: Messages | None = None) -> str | None:
     """Return a message or a change as a line for programs, or None for other events."""
     if not isinstance(event, Message | Edited | Appended | Deleted | Reaction):
         return None
-    # ASCII, so that nothing in it can act on a terminal.
+    # ASCII, so that no character can act on a terminal.
     return json.dumps(msgspec.to_builtins(event))
 
 
@@ -80,7 +80,7 @@ def moment(at: int) -> str:
 def _time(at: int, form: str = "%H:%M:%S") -> str:
     try:
         return datetime.fromtimestamp(at / 1000).strftime(form)
-    except (ValueError, OverflowError, OSError):  # beyond all calendars: a server may say anything
+    except (ValueError, OverflowError, OSError):  # beyond all calendars, which a server may send
         return "--:--:--"
 
 

@@ -1,4 +1,4 @@
-"""Notices on stderr about a connection that is lost or a message that has to wait."""
+"""Notices on stderr about lost connections and delayed messages."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ from .terminal import print_error
 
 
 class Notices:
-    """Prints on stderr, once for each cause, what a command waits for.
+    """Prints on stderr, once for each cause, the reason why a command waits.
 
     Args:
         deadline: set to `timeout` seconds from the loss of the connection until its return.

@@ -162,12 +162,12 @@ def _exactly_one(fields: dict[str, Any], *names: str) -> None:
 
 
 def _order(giving: Coroutine[Any, Any, Any], as_json: bool, idle: str = "") -> None:
-    """Give an order, and print who has obeyed.
+    """Give an order, and print the workers that have obeyed.
 
     Args:
-        giving: gives it.
-        as_json: whether a program reads what is printed.
-        idle: what to say if that was so already.
+        giving: gives the order.
+        as_json: whether to print JSON.
+        idle: the line for an order without effect.
     """
 
     async def work() -> None:
@@ -225,7 +225,7 @@ async def _print_rows(
 
 
 async def _print(row: dict[str, Any], as_json: bool, line: str) -> None:
-    # ASCII, so that nothing in it can act on a terminal.
+    # ASCII, so that no character can act on a terminal.
     await write_line(json.dumps(row) if as_json else escape_controls(line))
 
 

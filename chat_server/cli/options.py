@@ -26,7 +26,7 @@ from .terminal import Misuse, print_error
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 OWN_TOKEN_SECONDS = 3600.0
-"""Life of a token that a command signs itself in development."""
+"""Seconds that a token lives when a command signs one in development."""
 
 
 def parse_topic(context: click.Context, argument: click.Parameter, value: str | None) -> str | None:
@@ -114,8 +114,8 @@ def setting_flags(command: Callable[..., None]) -> Callable[..., None]:
 def client_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options of a command that connects to a server.
 
-    The command gets `connect`, the function of the client with its address, token and `start_wait`
-    filled in, in place of the values of these options.
+    In place of the options' values the command gets `connect`: the client's function, with address,
+    token and `start_wait` filled in.
     """
 
     @wait_option
@@ -134,7 +134,7 @@ def client_options(command: Callable[..., None]) -> Callable[..., None]:
 def operator_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options of a command for operators.
 
-    The command gets `ask`, which sends a request to the operators' API, in place of their values.
+    In place of the options' values the command gets `ask`, for requests to the operators' API.
     """
 
     @patience_options
@@ -151,7 +151,7 @@ def operator_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 async def call(connect: Callable[..., Client], work: Callable[[Client], Awaitable[None]]) -> None:
-    """Do `work` with a client that is connected."""
+    """Do `work` with a connected client."""
     async with connect(on_state=Notices().on_state) as client:
         await work(client)
 
@@ -180,7 +180,7 @@ def read_settings(
 
 
 def misuse(error: SettingsError) -> Misuse:
-    """Print all mistakes but the last, and return that as the error that ends the program."""
+    """Print all mistakes but the last, and return the last as the program's error."""
     *others, last = error.lines
     for line in others:
         print_error(line)
@@ -188,8 +188,8 @@ def misuse(error: SettingsError) -> Misuse:
 
 
 def sign_token(settings: Settings, **claims: Any) -> str:
-    """Return a token signed with `auth.secret`; its arguments are those of `issue_token`."""
-    # Imported here: clients that bring a token start sooner without cryptography.
+    """Return a token signed with `auth.secret`; the arguments are as in `issue_token`."""
+    # Imported here, because clients with a token start sooner without cryptography.
     from ..auth.tokens import issue_token
 
     try:
@@ -199,7 +199,7 @@ def sign_token(settings: Settings, **claims: Any) -> str:
 
 
 def token_source(token: str | None, config: Path | None) -> TokenSource:
-    """Return the given token or, in development, a function that signs one for the user."""
+    """Return the given token or, in development, a function that signs tokens for the user."""
     if token is not None:
         return token
     sign = _signer(config)
@@ -210,7 +210,7 @@ def token_source(token: str | None, config: Path | None) -> TokenSource:
 def _signer(
     config: Path | None, topics: Mapping[str, Sequence[str]] | None = None
 ) -> Callable[[], str]:
-    """Return a function that signs a token for the user, which is for development only."""
+    """Return a function that signs tokens for the user, for development only."""
     settings = read_settings(config)
     if settings.environment != "development":
         raise Misuse("no token: give --token or CHATCLIENT_TOKEN (`chat-server token` prints one)")
@@ -219,7 +219,7 @@ def _signer(
 
 
 def user_name() -> str:
-    """Return the name of the user who runs the command."""
+    """Return the name of the user running the command."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):  # a container may run as a user without a name

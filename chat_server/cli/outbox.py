@@ -1,4 +1,4 @@
-"""`chat-server outbox`: topics whose publications wait behind one that cannot be published."""
+"""`chat-server outbox`: topics with publications that wait behind an unpublishable one."""
 
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -116,7 +116,7 @@ async def _open_and_do(settings: DatabaseSettings, work: Work) -> None:
     except SettingsError as error:
         raise misuse(error) from None
     try:
-        # Not by `Database`: that of an application has no schema of ours.
+        # Without `Database`, because an application's database lacks our schema.
         async with EngineSessions(engine).session() as session:
             await work(Outbox(), session)
     except NotFound as error:

@@ -1,4 +1,4 @@
-"""The exit of the command. Imports nothing slow: Ctrl-C may come while the rest is loaded."""
+"""The exit of the command. Imports nothing slow: Ctrl-C may come during the other imports."""
 
 import os
 import sys
@@ -7,5 +7,5 @@ INTERRUPTED = 130  # 128 + SIGINT, as a shell has it
 
 
 def drop_output() -> None:
-    """Discard buffered output, which Python would else try to write at its exit."""
+    """Discard buffered output, so that Python does not try to write it at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

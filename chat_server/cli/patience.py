@@ -1,6 +1,6 @@
-"""`--wait` and `--timeout`: how long a command waits for what is not there, and for its own end.
+"""`--wait` and `--timeout`: the patience with absent servers and stores, and the limit of a run.
 
-Both are remembered in Click's context, so that only who waits has to know of them.
+Click's context keeps both values, so that only the code that waits has to know them.
 """
 
 import re
@@ -56,11 +56,11 @@ def patience_options(command: Command) -> Command:
 
 
 def wait_seconds() -> float:
-    """Return for how many seconds the current command waits for what is not there."""
+    """Return the seconds that the current command waits for an absent server or store."""
     return click.get_current_context().meta.get(_WAIT) or 0.0
 
 
 def timeout_seconds() -> float | None:
-    """Return after how many seconds the current command gives up; None if never."""
+    """Return the seconds after which the current command gives up; None if never."""
     context = click.get_current_context(silent=True)
     return context.meta.get(_TIMEOUT) if context else None

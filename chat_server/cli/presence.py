@@ -44,5 +44,5 @@ def text_user(user: PresentUser) -> str:
 
 def json_user(user: PresentUser) -> str:
     """Return a user as a line for programs."""
-    # ASCII, so that nothing in it can act on a terminal.
+    # ASCII, so that no character can act on a terminal.
     return json.dumps(msgspec.to_builtins(user))

@@ -68,15 +68,15 @@ async def publish_items(
     lines: bool,
     line: Callable[[Published], str] | None,
 ) -> None:
-    """Publish all items in their order; name the line at fault if they are `lines`.
+    """Publish all items in their order.
 
     Args:
         connect: makes the client.
-        topic: to publish to.
-        items: values that JSON can express.
-        timeout: seconds after which a message that is not stored is given up.
-        lines: whether the items are lines of stdin.
-        line: what to print of each place; None prints nothing.
+        topic: the topic.
+        items: values for JSON.
+        timeout: seconds after which an unstored message is given up.
+        lines: whether the items are lines of stdin; errors then name the number of the line.
+        line: returns the line to print for each published message; None prints nothing.
     """
     stored = 0
     notice = Notices()
@@ -112,7 +112,7 @@ async def only(item: object) -> AsyncIterator[object]:
 async def decoded(
     lines: AsyncIterator[bytes], decode: Callable[[bytes], object]
 ) -> AsyncIterator[object]:
-    """Yield what `decode` makes of each line; name the line at fault."""
+    """Yield each line as decoded by `decode`; errors name the number of the line."""
     number = 0
     async for line in lines:
         number += 1
@@ -124,7 +124,7 @@ async def decoded(
 
 
 def from_text(line: bytes) -> object:
-    """Return the data of a message that is plain text."""
+    """Return the data of a message in plain text."""
     try:
         return {"text": line.removesuffix(b"\r").decode()}
     except UnicodeDecodeError:
@@ -132,7 +132,7 @@ def from_text(line: bytes) -> object:
 
 
 def from_json(line: bytes) -> object:
-    """Return the data of a message that is JSON."""
+    """Return the data of a message in JSON."""
     try:
         return msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

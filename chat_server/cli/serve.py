@@ -39,7 +39,7 @@ def serve(
         from ..server.main import refuse
 
         sys.exit(refuse(error))
-    from ..server.main import run_server  # the other commands start faster without it
+    from ..server.main import run_server  # Other commands start faster without the server.
 
     reread = None
     if application is None:

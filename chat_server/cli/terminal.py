@@ -22,7 +22,7 @@ CHUNK_BYTES = 2**16
 
 
 class Failure(click.ClickException):
-    """An error that is one line on stderr."""
+    """An error, shown as one line on stderr."""
 
     exit_code = 1
 
@@ -39,15 +39,15 @@ class Misuse(Failure):
 
 def run(work: Coroutine[Any, Any, None]) -> None:
     """Run a command, and turn its failure into one line and an exit code."""
-    if sys.stdout is None:  # closed by whoever started us
+    if sys.stdout is None:  # closed by the parent process
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (open until the end)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            # What the locale cannot show must not end the program.
+            # A character beyond the locale's encoding must not end the program.
             stream.reconfigure(errors="backslashreplace")
     for descriptor in range(3):
-        # The parent may have left them non-blocking. Then output that is not read at once would be
-        # lost, and input that is not there yet would count as the end.
+        # The parent may have left descriptors non-blocking. Output to a slow reader would then be
+        # lost, and late input would count as the end.
         with suppress(OSError):  # closed
             os.set_blocking(descriptor, True)
     try:
@@ -80,7 +80,7 @@ async def while_read(work: Coroutine[Any, Any, None]) -> None:
     task = asyncio.create_task(work)
     output = sys.stdout.fileno()
     if pipe := stat.S_ISFIFO(os.fstat(output).st_mode):
-        loop.add_reader(output, unread.cancel)  # the writing end is readable only when it is broken
+        loop.add_reader(output, unread.cancel)  # The writing end becomes readable only when broken.
     try:
         await asyncio.wait([task, unread], return_when=asyncio.FIRST_COMPLETED)
         if unread.cancelled():
@@ -116,8 +116,9 @@ async def read_lines(descriptor: int) -> AsyncIterator[bytes]:
 async def _chunks(descriptor: int) -> AsyncIterator[bytes]:
     """Read a file, a pipe or a terminal without blocking the loop, one chunk ahead at most.
 
-    Nothing in asyncio reads all three. The thread is a daemon because its wait for input cannot be
-    ended, and it reads the descriptor because Python's exit would wait for a buffered file's lock.
+    Nothing in asyncio reads all three. The thread is a daemon, because its wait for input cannot be
+    ended. The thread reads the descriptor, because Python's exit would wait for the lock of a
+    buffered file.
     """
     loop = asyncio.get_running_loop()
     chunks: asyncio.Queue[bytes | OSError] = asyncio.Queue()  # `wanted` bounds it
@@ -145,11 +146,11 @@ async def _chunks(descriptor: int) -> AsyncIterator[bytes]:
 
 
 async def write_line(line: str) -> None:
-    """Print one line; in a thread, because stdout may block for as long as its reader likes.
+    """Print one line, in a thread, because a slow reader of stdout may block.
 
     Raises:
         BrokenPipeError: the reader of stdout is gone.
-        Failure: the line cannot be written, because the disk is full for example.
+        Failure: writing fails, because the disk is full for example.
     """
     try:
         await asyncio.to_thread(_write, line)
@@ -161,18 +162,18 @@ async def write_line(line: str) -> None:
 
 
 async def write_result(result: object, line: str, as_json: bool) -> None:
-    """Print what has been done: as JSON for programs, or as a line for people.
+    """Print the result of a command: as JSON for programs, or as a line for people.
 
     Args:
-        result: what JSON can express.
-        line: says the same; nothing is printed if it is empty.
-        as_json: whether a program reads it.
+        result: a value for JSON.
+        line: the result for people; an empty line prints nothing.
+        as_json: whether to print JSON.
 
     Raises:
-        BrokenPipeError, Failure: as of `write_line`.
+        BrokenPipeError, Failure: as `write_line`.
     """
     if as_json:
-        # ASCII, so that nothing in it can act on a terminal.
+        # ASCII, so that no character can act on a terminal.
         await write_line(json.dumps(result))
     elif line:
         await write_line(escape_controls(line))
@@ -189,10 +190,10 @@ def print_error(line: str) -> None:
 
 
 def escape_controls(text: str) -> str:
-    """Return `text` with its control characters replaced by visible ones.
+    """Return `text` with visible characters in place of control characters.
 
-    Replaced are line breaks, ESC and others that act on a terminal, and characters that turn the
-    direction of writing.
+    Replaced are line breaks, ESC and other characters that act on a terminal, and characters that
+    turn the direction of writing.
     """
     return text.translate(_PICTURES)
 

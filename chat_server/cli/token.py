@@ -13,7 +13,7 @@ from .patience import parse_seconds
 from .terminal import print_error
 
 PROXY_TOKEN_BYTES = 7 * 1024
-"""Tokens above this are warned of: proxies commonly take 8 KB of a header line, name included."""
+"""Bytes of a token from which the command warns: many proxies limit a header line to 8 KB."""
 
 
 @click.group(invoke_without_command=True)
@@ -83,7 +83,7 @@ token.add_command(inspect)
 
 
 def _token_warnings(token: str, grants: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """Yield what a token may not do, as far as these settings tell, and what to look out for."""
+    """Yield warnings about a token, as far as these settings tell."""
     actions = ("subscribe", "publish", "history")
     missing = [action for action in actions if not grants[action]]
     if missing:

@@ -1,4 +1,4 @@
-"""`chat-server users`: accounts, looked after by whoever has the server's settings."""
+"""`chat-server users`: manages accounts, for administrators with the server's settings."""
 
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -27,7 +27,7 @@ _password_option = click.option(
 
 
 def _common(command: Command) -> Command:
-    """Add the options that all of these commands have."""
+    """Add the options common to all these commands."""
     return json_option(patience_options(config_option(command)))
 
 
@@ -65,7 +65,7 @@ def list_users(as_json: bool, config: Path | None) -> None:
             if as_json:
                 await write_result(_row(account), "", as_json)
                 continue
-            # Tabs, for `cut`; nothing in it can act on a terminal.
+            # Tabs, for `cut`. No name or role contains characters that act on a terminal.
             disabled = "\tdisabled" if account.disabled else ""
             await write_line(f"{account.id}\t{','.join(account.roles)}{disabled}")
 

@@ -1,7 +1,7 @@
-"""Tells our environment variables from those of others.
+"""Tells the environment variables of this server from foreign ones.
 
-Kubernetes and Docker name variables after other things that are called `chat`: a Service
-`chat-server` puts CHAT_SERVER_PORT and CHAT_SERVER_SERVICE_HOST into every container beside it.
+Kubernetes and Docker name variables after services and containers, which may be called `chat`: a
+Service `chat-server` puts CHAT_SERVER_PORT and CHAT_SERVER_SERVICE_HOST into its neighbours.
 """
 
 import difflib
@@ -17,18 +17,18 @@ from .schema import Namespace, Settings
 PREFIX = "CHAT_"
 
 FILE_SUFFIX = "__FILE"
-"""Ends the name of a variable that names a file with the value, as Docker gives secrets."""
+"""Suffix of variables with the name of a file that holds the value, as for Docker secrets."""
 
 _ENVIRONMENT = f"{PREFIX}ENVIRONMENT"
 
-# A Service may be called `chat--x`. Its name ends in a letter or digit, unlike CHAT_SERVER_ in
-# CHAT_SERVER__PORT, which is a mistake to be told.
+# A Service may be called `chat--x`. Names of Services end in a letter or digit, unlike CHAT_SERVER_
+# in CHAT_SERVER__PORT, a mistake to report.
 _SERVICE_LINK = re.compile(
     r".*[A-Z0-9]_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?"
     r"|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)",
     re.DOTALL,
 )
-# Docker's links carry the variables of the container that is called so.
+# Docker's links carry the variables of a container called `chat`.
 _CONTAINER_LINK = re.compile(r"CHAT_([A-Z0-9_]+_)?ENV_.*", re.DOTALL)
 _CLOSE = 0.9
 """Similarity, of at most 1, from which on another name counts as a misspelt setting."""

@@ -4,9 +4,9 @@ import ipaddress
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether `host`, without port and brackets, leads to this machine wherever it is read.
+    """Return whether `host`, without port and brackets, means this machine on every machine.
 
-    That is `localhost` and what is below it (RFC 6761, section 6.3), 127.0.0.0/8 and ::1.
+    Such hosts are `localhost` and names below (RFC 6761, section 6.3), 127.0.0.0/8 and ::1.
     """
     name = host.lower().removesuffix(".")
     if name == "localhost" or name.endswith(".localhost"):

@@ -16,10 +16,10 @@ from .rules import mistake, problems
 from .schema import Settings, SettingsError
 
 _LINE_ENDS = "\r\n\ufeff"
-"""Line ends and the byte order mark, which tools leave around a value that comes from a file."""
+"""Line ends and the byte order mark, left by tools around a value in a file."""
 
 MAX_VALUE_BYTES = 65_536
-"""The largest file that `CHAT_…__FILE` may name: no secret and no list is longer."""
+"""Bytes of the largest file for `CHAT_…__FILE`; secrets and lists are shorter."""
 
 _DESCRIPTIONS = {str: "text", bool: "true or false", tuple: "a list of strings"}
 
@@ -35,16 +35,16 @@ def load_settings(
     """Read the settings from all sources; a later source overrides an earlier one.
 
     The sources are config/default.toml, config/<environment>.toml, `config_file`, the `CHAT_`
-    variables and the flags. Any of these but its own file chooses the environment.
+    variables and the flags. The environment can be chosen in each source but its own file.
 
     Args:
         config_file: a TOML file in the form of config/default.toml.
-        environ: environment variables, those of the process if None; `CHAT_REDIS__URL` sets
+        environ: environment variables, by default of the process; `CHAT_REDIS__URL` sets
             `redis.url`, lists are given as `a,b` or as JSON, and `CHAT_REDIS__URL__FILE` names a
             file that holds the value.
         flags: values by dotted key; None means that a flag was not given.
         notes: gets a line for each value that was corrected.
-        sources: gets the source of each value by dotted key; what is missing is the default.
+        sources: gets the source of each value by dotted key, except for defaults.
 
     Raises:
         SettingsError: a source cannot be read, has unknown keys or wrong values, or the settings do
@@ -93,9 +93,9 @@ class _Layers:
         self.values: dict[str, Any] = {}
         self.sources: dict[str, str] = {}
         self.mistakes: list[tuple[str, str]] = []
-        """The dotted key and what is wrong with it."""
+        """Pairs of a dotted key and the mistake in its value."""
         self.unread = False
-        """Whether a source is missing, so that nothing can be said of the whole."""
+        """Whether a source is missing, so that the whole cannot be judged."""
         self._notes = notes
 
     def refuse(self, key: str, reason: str, source: str | None = None) -> None:
@@ -104,19 +104,19 @@ class _Layers:
         self.mistakes.append((key, mistake(key, reason, source)))
 
     def _source_of(self, key: str) -> str:
-        """Return where a value comes from; of a group, where its first value does."""
+        """Return the source of a value, or of a group's first value."""
         inside = (of for name, of in self.sources.items() if name.startswith(f"{key}."))
         return self.sources.get(key) or next(inside, "")
 
     def settings(self) -> Settings:
-        """Return the settings that the layers make.
+        """Return the settings of all layers.
 
         Raises:
-            SettingsError: there was a mistake in them, or they do not pass `check`.
+            SettingsError: a layer has a mistake, or the settings do not pass `check`.
         """
         settings = msgspec.convert(self.values, Settings)
         wrong = {key for key, _ in self.mistakes}
-        # Which rules hold is not known before the environment is.
+        # The environment decides which rules hold.
         if not self.unread and "environment" not in wrong:
             for key, reason in problems(settings):
                 if key not in wrong:
@@ -163,7 +163,7 @@ class _Layers:
                     raise ValueError(f"only one of it and {value_name} may be set")
                 text = _read_value(text)
         except ValueError as error:
-            # The path is not shown: it may be the secret itself, by mistake.
+            # The path stays hidden, because by mistake a user may give the secret itself.
             self.mistakes.append((".".join(path), mistake(name, str(error))))
         else:
             source = f"the environment variable {name}"
@@ -187,9 +187,9 @@ class _Layers:
         self.unread |= other.unread
 
     def complete_namespaces(self, source: str) -> None:
-        """Give namespaces what `source` says of all of them, where theirs say nothing.
+        """Fill the gaps of each namespace from the values of `source` for all namespaces.
 
-        Who names one, to set a single thing, means to lose nothing that the environment has on.
+        A namespace with a single value of its own must not lose the environment's other values.
         """
         namespaces = self.values.get("namespaces", {})
         preset = {
@@ -200,7 +200,7 @@ class _Layers:
         for name, own in list(namespaces.items()):
             given = {key: value for key, value in preset.items() if key not in own}
             if own.get("history_size") == 0:
-                given.pop("archive", None)  # It is written from the history.
+                given.pop("archive", None)  # The archive is written from the history.
             self.add({"namespaces": {name: given}}, source)
 
     def _merge(
@@ -236,13 +236,13 @@ class _Layers:
     ) -> None:
         key = ".".join(path)
         if isinstance(value, str) and value != (bare := value.strip(_LINE_ENDS)):
-            # `openssl rand -hex 32 > secret` ends the file, and so a Kubernetes secret, with one.
+            # `openssl rand -hex 32 > secret` ends a file, or Kubernetes secret, with one.
             self._notes.append(mistake(key, "the line break around the value is left out", source))
             value = bare
         try:
             into[path[-1]] = _converted(value, kind, text)
         except (msgspec.DecodeError, UnicodeError, RecursionError):
-            # Not the library's words: they would say `got str` of every environment variable.
+            # msgspec's message would say `got str` about every environment variable.
             self.refuse(key, f"must be {_described(kind)}", source)
         self.sources[key] = source
 
@@ -258,7 +258,7 @@ def _read_value(file: str) -> str:
     """Return the text of a file without the line end that editors and `echo` leave.
 
     Raises:
-        ValueError: says why there is none.
+        ValueError: the file cannot be read; the message says why.
     """
     try:
         content = read_file(file, MAX_VALUE_BYTES)
@@ -295,7 +295,7 @@ def _suggestion(kind: Any, path: tuple[str, ...]) -> str:
 
 def _converted(value: object, kind: Any, text: bool) -> Any:
     if isinstance(value, str):
-        value.encode()  # bytes of the environment that are not UTF-8 come as lone surrogates
+        value.encode()  # Bytes beyond UTF-8 are lone surrogates.
         if text and _bare(kind) is tuple:
             value = _listed(value)
         elif get_origin(kind) is Literal:

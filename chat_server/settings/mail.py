@@ -1,4 +1,4 @@
-"""Rules for `[mail]`, and what its address says."""
+"""Rules for `[mail]`, and the parts of its address."""
 
 import re
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from msgspec import Struct
 from .hosts import is_loopback
 from .schema import Settings
 
-# As browsers check it (HTML, "valid email address"). Nothing in it can end a header, or name a
+# The check of browsers (HTML, "valid email address"). No character can end a header, or separate a
 # second receiver.
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _ADDRESS = re.compile(
@@ -23,14 +23,14 @@ MAX_ADDRESS: Final = 254
 
 
 class MailServer(Struct, frozen=True):
-    """What `mail.url` says.
+    """The parts of `mail.url`.
 
     Args:
         host: of the mail server.
-        port: of it.
-        tls: TLS from the first byte.
-        user: to sign in as, if at all.
-        password: of that user.
+        port: of the mail server.
+        tls: whether TLS begins with the first byte.
+        user: the user to sign in as, if any.
+        password: of the user.
     """
 
     host: str
@@ -41,15 +41,15 @@ class MailServer(Struct, frozen=True):
 
     @property
     def needs_tls(self) -> bool:
-        """Whether a password would else go over a network in the clear."""
+        """Whether a password would otherwise cross a network in the clear."""
         return self.password is not None and not is_loopback(self.host)
 
 
 def parse_mail_url(url: str) -> MailServer:
-    """Return what an address of a mail server says.
+    """Parse the address of a mail server.
 
     Raises:
-        ValueError: it has another form; the message does not repeat it.
+        ValueError: the address is malformed; the message does not repeat the address.
     """
     rule = "must be smtp://HOST:PORT or smtps://HOST:PORT, with USER:PASSWORD@ if it asks for them"
     try:

@@ -26,12 +26,12 @@ def origin_pattern(allowed: str) -> re.Pattern[str]:
     """Return a pattern that matches every Origin header that `allowed` permits.
 
     Args:
-        allowed: `scheme://host[:port]`, in which `*.` before the host stands for one or more names
-            below it, and a host `*` for any with a scheme that is not of the web; `file://`;
+        allowed: `scheme://host[:port]`, in which `*.` before the host stands for one or more
+            subdomains, and a host `*` for any host with a scheme other than http and https; `file://`;
             `null`; or `*` for all.
 
     Raises:
-        ValueError: `allowed` has none of these forms; the message says why.
+        ValueError: `allowed` is malformed; the message says why.
     """
     if allowed == "*":
         return re.compile(r".*\Z", re.DOTALL)
@@ -48,19 +48,19 @@ def origin_pattern(allowed: str) -> re.Pattern[str]:
         raise ValueError("has a port above 65535, or 0")
     ports = "" if port is None else f":{int(port)}"
     if default is not None and ports in ("", f":{default}"):
-        ports = f"(?::{default})?"  # browsers leave it out, others may not
+        ports = f"(?::{default})?"  # Browsers leave the default port out; other clients may not.
     hosts = _host_pattern(host, of_the_web=default is not None)
     return re.compile(rf"{re.escape(scheme)}://{hosts}{ports}\Z", re.I | re.ASCII)
 
 
 def is_same_host(origin: str, host: str) -> bool:
-    """Return whether a page of `origin` comes from the host that it asks.
+    """Return whether a page of `origin` comes from the requested host.
 
     Args:
         origin: the Origin header.
         host: the Host header.
     """
-    # Without the scheme: behind a proxy that ends TLS the server does not know its own.
+    # The scheme is ignored: behind a proxy that ends TLS the server does not know it.
     try:
         parts = urlsplit(origin)
         default = _SAME_HOST_PORTS.get(parts.scheme)
@@ -74,7 +74,7 @@ def is_same_host(origin: str, host: str) -> bool:
 
 def _host_pattern(host: str, *, of_the_web: bool) -> str:
     if host == "*" and not of_the_web:
-        return _LABELS  # of an extension, say, whose host each browser makes up
+        return _LABELS  # For example an extension, with a host chosen by each browser.
     if host.startswith("["):
         return re.escape(host)
     parent = host.removeprefix("*.")

@@ -1,4 +1,4 @@
-"""What there is to say of every setting: its key, its comment in default.toml, its JSON Schema."""
+"""The reference of all settings: keys, comments in default.toml, JSON Schema."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -11,10 +11,10 @@ from .loading import config_directory
 from .schema import Settings, Webhook, masked
 
 DOCUMENTED: Final = {"namespaces": "default", "webhooks": "NAME", "accounts.roles": "member"}
-"""By the key of a group whose members users name: the name that default.toml has for all."""
+"""By the key of a group with members named by users: the name of all members in default.toml."""
 
 DEFAULT: Final = "default"
-"""The source of what is as default.toml has it."""
+"""The source of values that equal default.toml."""
 
 _GROUP = re.compile(r"\[([\w.]+)\]")
 _KEY = re.compile(r"(\w+) = ")
@@ -26,17 +26,17 @@ def values(settings: Settings) -> Iterator[tuple[str, Any]]:
 
 
 def shown(key: str, value: Any) -> Any:
-    """Return a value as it may be shown: without secrets."""
+    """Return a value without secrets, fit to be shown."""
     group, _, name = key.rpartition(".")
     hidden = masked(name, value)
     if group.startswith("webhooks.") and isinstance(hidden, str) and name == "url":
-        # Many services take whoever knows the path for one who may.
+        # In many services the path itself is the credential.
         return re.sub(r"^(\w+://[^/]*/).+", r"\1********", hidden, flags=re.DOTALL)
     return list(hidden) if isinstance(hidden, tuple) else hidden
 
 
 def source_of(key: str, sources: Mapping[str, str]) -> str:
-    """Return where a value comes from, by the sources that `load_settings` found."""
+    """Return the source of a value, given the sources from `load_settings`."""
     source = sources.get(key, DEFAULT)
     return DEFAULT if source == str(config_directory() / "default.toml") else source
 
@@ -47,7 +47,7 @@ def hides(key: str, value: Any) -> bool:
 
 
 def comments() -> dict[str, str]:
-    """Return what default.toml says of each key and group; `webhooks.NAME.url` is one, too."""
+    """Return default.toml's comment on each key and group, among them `webhooks.NAME.url`."""
     found: dict[str, str] = {}
     group, last = "", ""
     pending: list[str] = []
@@ -77,14 +77,14 @@ def default_toml() -> str:
 
 
 def defaults() -> Iterator[tuple[str, Any]]:
-    """Yield key and default of everything that default.toml documents."""
+    """Yield key and default of every setting in default.toml."""
     for key, value in _flattened(msgspec.to_builtins(Settings(webhooks={"NAME": Webhook()})), ""):
         if documented_key(key) == key:
             yield key, value
 
 
 def documented_key(key: str) -> str:
-    """Return the key under which default.toml documents `key`: names of the user's own replaced."""
+    """Return the key under which default.toml documents `key`, without names chosen by the user."""
     for group, name in DOCUMENTED.items():
         if key.startswith(f"{group}."):
             _, _, rest = key.removeprefix(f"{group}.").partition(".")
@@ -103,7 +103,7 @@ def json_schema() -> dict[str, Any]:
             if text := said.get(f"{group}.{name}" if group else name):
                 field["description"] = text
             if pattern := field.get("pattern"):
-                # JSON Schema has the patterns of JavaScript, which knows no \Z.
+                # JSON Schema has the patterns of JavaScript, without \Z.
                 field["pattern"] = pattern.replace(r"\Z", "$")
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

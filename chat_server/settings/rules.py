@@ -1,4 +1,4 @@
-"""Rules between settings, beyond those of each setting."""
+"""Rules between settings, beyond the rules of each setting."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,17 +25,17 @@ from .webhooks import webhook_problems
 _NAMESPACE = re.compile(r"[A-Za-z0-9._~@-]{1,255}", re.ASCII)
 _ROLE = re.compile(r"[a-z0-9_-]{1,32}", re.ASCII)
 _LEAST_HASH = 2 * 19_456
-"""Memory in KiB times passes, as OWASP has it: 19 MiB and two passes."""
+"""Memory in KiB times passes, as OWASP recommends: 19 MiB and two passes."""
 
 _SECRET_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
-"""The shortest secret by algorithm: the size of its hash, RFC 7518 section 3.2."""
+"""Bytes of the shortest secret by algorithm: the size of the hash, RFC 7518 section 3.2."""
 
 
 def check(settings: Settings, sources: Mapping[str, str] | None = None) -> None:
-    """Check that settings which are valid one by one are safe and meaningful together.
+    """Check that individually valid settings are safe and meaningful together.
 
     Args:
-        settings: valid one by one.
+        settings: individually valid settings.
         sources: the source of each dotted key, for the error.
 
     Raises:
@@ -116,7 +116,7 @@ def advice(settings: Settings) -> list[str]:
     limits = settings.limits
     lines = []
     if limits.max_topics > max(limits.message_burst, LimitSettings().max_topics):
-        # The first subscriptions of a connection are free; those after them are messages.
+        # The first subscriptions of a connection are free; further ones count as messages.
         lines.append(
             f"limits.max_topics: {limits.max_topics} is above limits.message_burst"
             f" ({limits.message_burst}): a client that changes all of its topics at once is told"
@@ -134,7 +134,7 @@ PAGE_ADDRESS_RULE = "must be a path such as /chat-token, or an https:// address 
 
 
 def _is_page_token_url(url: str) -> bool:
-    # What a header or an attribute of HTML would need quotes for is no part of an address.
+    # Characters that a header or an HTML attribute would have to quote are not allowed.
     return (
         re.fullmatch(r"(https://[\w.:\[\]-]+)?/(?!/)[\w./~%?&=:@!$*+-]*", url, re.ASCII) is not None
     )

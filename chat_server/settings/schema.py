@@ -1,6 +1,6 @@
-"""Every setting: its key, its type, its bounds and its default.
+"""All settings: keys, types, bounds and defaults.
 
-config/default.toml documents each of them for the user; a test holds the two together.
+config/default.toml documents each setting for the user; a test compares the two.
 """
 
 import ipaddress
@@ -16,7 +16,7 @@ DEVELOPMENT_SECRET: Final = (
     "this-secret-is-public-and-for-development-only"  # noqa: S105  (no secret: it is published)
     "-set-your-own-with-CHAT_AUTH__SECRET"
 )
-"""The secret in config/development.toml. It is public: everybody can sign with it."""
+"""The secret in config/development.toml, which is public: everybody can sign tokens."""
 
 _TEN_YEARS = 315_360_000
 _MOST = 2**31 - 1
@@ -90,8 +90,8 @@ class SettingsError(ValueError):
     """Settings are missing, unknown or wrong.
 
     Args:
-        lines: one for each mistake; it names the key and the source.
-        as_json: whether the settings, as far as they are right, ask for a log in JSON.
+        lines: a line for each mistake, with the key and the source.
+        as_json: whether the valid part of the settings asks for a log in JSON.
     """
 
     def __init__(self, *lines: str, as_json: bool = False) -> None:
@@ -484,11 +484,11 @@ def split_bind(bind: str) -> tuple[str, int]:
 
 
 def masked(name: str, value: Any) -> Any:
-    """Return a value as it may be shown.
+    """Return a value with secrets masked.
 
     Args:
-        name: the last part of its key.
-        value: the value; of a secret, nothing is left.
+        name: the last part of the value's key.
+        value: the value; a secret is masked entirely.
     """
     if name in ("secret", "token"):
         return _MASK if value else ""

@@ -54,7 +54,7 @@ def _problems(webhook: Webhook, production: bool) -> Iterator[tuple[str, str]]:
 
 
 def _url_mistake(webhook: Webhook, production: bool) -> str | None:
-    """Return what is wrong with an address; it may hold a secret, and is not repeated."""
+    """Return the mistake in an address, without repeating the address, a possible secret."""
     url = webhook.url
     if not url:
         return "is needed: where to send the events"

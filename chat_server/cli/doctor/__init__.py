@@ -22,7 +22,7 @@ from ..terminal import escape_controls, run
 from .findings import Finding
 
 RETRY_SECONDS = 0.5
-"""Seconds between two looks at a store that is awaited."""
+"""Seconds between two attempts to reach the store under `--wait`."""
 
 
 @click.command()
@@ -78,7 +78,7 @@ def doctor(
     Looks at the settings, the files they name, the store, this machine and, with --url, at the way
     of clients to the server. An error gives the exit code 1; warnings do not.
     """
-    # Imported here, and before there is a loop to block: it takes the server's time to load.
+    # Imported here, because loading takes as long as the server's start, and before a loop runs.
     from . import machine, proxy
 
     settings = read_settings(config, flags, [])
@@ -109,7 +109,7 @@ def _settings(settings: Settings) -> list[Finding]:
 def _looker(
     settings: Settings, seconds: float, wait: float
 ) -> Callable[[], Awaitable[list[Finding]]]:
-    """Return what looks at the store, and waits for one that is not there yet."""
+    """Return a function that examines the store, and waits for an absent store."""
     if not settings.redis.url:
         return _memory
     from ...broker.redis.inspection import inspect

@@ -1,4 +1,4 @@
-"""What `chat-server doctor` finds: lines that say ok, or what to do."""
+"""Findings of `chat-server doctor`: ok, or advice."""
 
 from typing import Literal
 
@@ -11,9 +11,9 @@ class Finding(Struct):
     """One line.
 
     Args:
-        subject: what was looked at.
-        status: ok; warning, for what may become trouble; error, for what is.
-        text: what was found, and what to do about it.
+        subject: the thing examined.
+        status: ok, warning for a possible problem, or error for a present one.
+        text: the finding, and the advice.
     """
 
     subject: str
@@ -22,13 +22,13 @@ class Finding(Struct):
 
 
 def found(subject: str, good: bool, text: str, todo: str, *, bad: Word = "warning") -> Finding:
-    """Return a finding that is ok, or says what to do.
+    """Return a finding, with advice unless the subject is ok.
 
     Args:
-        subject: what was looked at.
-        good: whether it is ok.
-        text: what was found.
-        todo: what to do if it is not ok.
-        bad: the word if it is not ok.
+        subject: the thing examined.
+        good: whether the subject is ok.
+        text: the finding.
+        todo: the advice unless ok.
+        bad: the status unless ok.
     """
     return Finding(subject, "ok", text) if good else Finding(subject, bad, f"{text}: {todo}")

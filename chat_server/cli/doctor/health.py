@@ -1,4 +1,4 @@
-"""Judges what the server itself warns of at `/health`: its store, its clock, its certificate."""
+"""Judges the server's own warnings at `/health`: store, clock and certificate."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -26,7 +26,7 @@ TODO: tuple[tuple[str, Word, str], ...] = (
     ("the certificate ended ", "error", "put a new one into its file, and send SIGHUP"),
     ("the certificate ends ", "warning", "put a new one into its file, and send SIGHUP"),
 )
-"""What a warning has in it, and what to do about it. The first that fits holds."""
+"""Part of a warning's text, status and advice; the first matching row holds."""
 
 
 class _Worker(Struct):
@@ -41,11 +41,11 @@ class _Health(Struct):
 
 
 async def judge_health(url: str, seconds: float) -> AsyncIterator[Finding]:
-    """Yield what the server says of itself.
+    """Yield findings from the server's `/health`.
 
     Args:
-        url: the address of its WebSocket.
-        seconds: how long the answer may take.
+        url: the address of the server's WebSocket.
+        seconds: timeout of the answer, in seconds.
     """
     address = api_url(url, "/health")
     unseen = "what the server warns of cannot be seen"

@@ -1,4 +1,4 @@
-"""Judges the machine: descriptors, and what the kernel allows."""
+"""Judges the machine: descriptors, and limits of the kernel."""
 
 import sys
 import time
@@ -16,11 +16,11 @@ CERTIFICATE_DAYS = 14
 
 
 def judge(settings: Settings, root: Path = Path("/proc/sys")) -> Iterator[Finding]:
-    """Yield what there is to say of this machine.
+    """Yield findings about this machine.
 
     Args:
-        settings: how many connections there may be.
-        root: where the kernel shows its settings.
+        settings: have the maximum number of connections.
+        root: the folder of the kernel's settings.
     """
     if sys.platform == "win32":
         return

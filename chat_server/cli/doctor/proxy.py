@@ -1,4 +1,4 @@
-"""Judges the way of a client to the server: what does a proxy on it do to Host, Upgrade, tokens?"""
+"""Judges the proxies between clients and the server: Host, Upgrade, tokens, timeouts."""
 
 import asyncio
 import time
@@ -19,13 +19,13 @@ from .findings import Finding, found
 from .health import judge_health
 
 LONG_TOKEN = "x" * 8_000
-"""No token, but as long as one may be: whoever refuses it with 400 or 431 takes no such headers."""
+"""As long as the longest token. A proxy that answers 400 or 431 refuses headers of that length."""
 
 LIVE = "/health/live"
-"""Looks at no header, so that nothing we send is refused there, or told in the server's log."""
+"""A route that reads no header, and so neither refuses nor logs our test headers."""
 
 SLOW_SECONDS = 1.0
-"""An answer that takes longer was probably kept back by somebody."""
+"""Seconds after which an answer was probably buffered by a proxy."""
 
 HINTS = {
     403: "Host is not passed on, or http.allowed_origins lacks this page: see docs/proxies.md",
@@ -41,13 +41,13 @@ HINTS = {
 async def judge(
     url: str, seconds: float, token: str | None = None, idle: float = 0.0
 ) -> AsyncGenerator[Finding, None]:
-    """Yield what there is to say of the way to a server.
+    """Yield findings about the path to a server.
 
     Args:
-        url: the address of its WebSocket, as clients use it.
-        seconds: how long each answer may take.
-        token: with which to connect; without one only the handshake is tried.
-        idle: seconds for which a connection is to stay open with nothing to do.
+        url: the address of the server's WebSocket, as clients use the address.
+        seconds: timeout of each answer, in seconds.
+        token: the token to connect with; without a token only the handshake is tried.
+        idle: seconds for which an idle connection should stay open.
     """
     live, reached = await _judge_live(url, seconds)
     yield live

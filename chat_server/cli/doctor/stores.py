@@ -1,4 +1,4 @@
-"""Judges what a Redis says of itself."""
+"""Judges the state that a Redis reports."""
 
 import re
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ FULL = 0.9
 
 
 def judge(inspection: Inspection, settings: Settings) -> Iterator[Finding]:
-    """Yield what there is to say of one server."""
+    """Yield findings about one Redis server."""
     name = inspection.name
     if inspection.error:
         yield Finding(name, "error", f"cannot be reached: {inspection.error}; see redis.url")
