@@ -4,19 +4,19 @@ import { isToken } from "./address.js";
 import { claims } from "./client-common.js";
 import { t } from "./language.js";
 
-/** How people sign in here: "" by tokens alone, "closed", "invited", "open", or "session". */
+/** The way to sign in: "" by tokens alone, "closed", "invited", "open", or "session". */
 const { accounts: MODE = "", tokenUrl: TOKEN_URL = "" } = document.documentElement.dataset;
-/** The name of who is signed in, for all tabs of this browser; what proves it is in a cookie. */
+/** Storage key of the signed-in user's name, for all tabs; the credential is in a cookie. */
 const WHO = "chat.account";
 const TIMEOUT_MS = 10_000;
-/** The client asks for the next token a minute before the end of one, or in the middle of its life. */
+/** Milliseconds before the end of a token at which the client asks for the next; at most half its life. */
 const RENEW_AHEAD_MS = 60_000;
 const SPARE_MS = 5_000;
 const LOG_OUT_ATTEMPTS = 3;
 const PAUSE_MS = 1_000;
 
 export const hasAccounts = MODE !== "";
-/** Whether an application signs its users in, so that there is no form for it. */
+/** Whether an application signs its users in, so that the page has no form. */
 export const isForeign = MODE === "session";
 
 export function maySignUp(invitation) {
@@ -36,10 +36,10 @@ export class Refusal extends Error {
 export class Account {
   #onEnd;
   #token = null;
-  /** By `performance.now()`: until when the token is handed out again. */
+  /** By `performance.now()`: the time until which the token is handed out again. */
   #fresh = 0;
   #refreshing = null;
-  /** What has come of an earlier sign-in is not for the one after it. */
+  /** Number of the sign-in; results for an earlier sign-in are ignored. */
   #visit = 0;
 
   /** @param {function} onEnd called with a sentence when the sign-in is over, also by another tab. */
@@ -52,15 +52,15 @@ export class Account {
     });
   }
 
-  /** The user who is signed in, or null. */
+  /** The signed-in user, or null. */
   user = null;
 
-  /** Whether a sign-in may still be there, of this tab before its reload or of another one. */
+  /** Whether a sign-in may still exist, from before a reload or from another tab. */
   get mayResume() {
     return isForeign || (hasAccounts && remembered() !== null);
   }
 
-  /** Sign in with the cookie; resolves to a token, or null if there is no sign-in to go on with. */
+  /** Sign in with the cookie; resolves to a token, or null without a sign-in. */
   async resume() {
     try {
       return await this.#refresh();
@@ -77,12 +77,12 @@ export class Account {
     return this.#take(await post("auth/login", { name, password, cookie: true }));
   }
 
-  /** Make an account; it does not sign in. */
+  /** Make an account, without signing in. */
   async signUp(name, password, invitation) {
     await post("users", { name, password, ...(invitation && { invitation }) });
   }
 
-  /** Resolves to a token for the chat: the one that is there while it is fresh, else the next. */
+  /** Resolves to a token for the chat: the present one while fresh, else the next. */
   async token() {
     if (this.#token !== null && performance.now() < this.#fresh) return this.#token;
     const visit = this.#visit;
@@ -94,7 +94,7 @@ export class Account {
     }
   }
 
-  /** Hand this token out no more: the chat has refused it. */
+  /** Discard the token, which the chat has refused. */
   distrust() {
     this.#fresh = 0;
   }
@@ -102,7 +102,7 @@ export class Account {
   /** Sign out in every tab; resolves to whether the server knows. */
   async logOut() {
     this.forget();
-    // What signed the user in there is not ours to end.
+    // The application's own session is not ours to end.
     if (isForeign) return true;
     for (let attempt = 1; ; attempt += 1) {
       try {
@@ -115,7 +115,7 @@ export class Account {
     }
   }
 
-  /** Forget who is signed in, in this tab and in the others. */
+  /** Forget the signed-in user, in this tab and in the others. */
   forget() {
     this.#visit += 1;
     this.#token = this.user = this.#refreshing = null;
@@ -126,12 +126,12 @@ export class Account {
     const standing = remembered() === this.user;
     this.#visit += 1;
     this.#token = this.user = this.#refreshing = null;
-    // Another tab may have somebody else by now.
+    // Another tab may have another user by now.
     if (standing && !isForeign) remember(null);
     this.#onEnd(reason);
   }
 
-  /** Several calls at once have one answer, and several tabs too: the server sees to that. */
+  /** Refresh the token. Calls at the same time share an answer; the server does the same for tabs. */
   #refresh() {
     const visit = this.#visit;
     this.#refreshing ??= renew().then((answer) => {
@@ -177,7 +177,7 @@ async function renew() {
   });
   const token = (await response.text()).trim();
   const { status } = response;
-  // Many applications lead those who are not signed in to their form.
+  // Many applications redirect users without a session to their form.
   if (status === 401 || status === 403 || response.type === "opaqueredirect") {
     throw new Refusal({ code: "unauthorized" }, status);
   }

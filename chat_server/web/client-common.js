@@ -2,7 +2,7 @@
 
 /** @import { ErrorCode } from "./client-types.js" */
 
-/** The longest delay that timers know: a longer one would fire at once. */
+/** The longest delay of a timer, in milliseconds; a timer with a longer delay would fire at once. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 30_000;
@@ -11,12 +11,12 @@ const SHORTEST_RETRY_MS = 10;
 const LONGEST_RETRY_MS = 60_000;
 
 /**
- * Why something failed: `code` is one of the protocol (docs/protocol.md, section 5) or of the
- * client's own (docs/browser.md).
+ * The reason of a failure: `code` is from the protocol (docs/protocol.md, section 5) or the client's
+ * own (docs/browser.md).
  */
 export class ChatError extends Error {
   /**
-   * Of `unrecoverable`: why, and where the topic stands now.
+   * For `unrecoverable`: the reason, and the topic's present position.
    *
    * @type {string | undefined}
    */
@@ -25,7 +25,7 @@ export class ChatError extends Error {
   epoch;
   /** @type {number | undefined} */
   seq;
-  /** Whether what was rejected with this error, a publication or change, may be stored after all. */
+  /** Whether the rejected publication or change may be stored after all. */
   mayBeSent = false;
   /**
    * Whether the connection broke in a way that a command without an answer may have caused.
@@ -52,24 +52,24 @@ export class ChatError extends Error {
   }
 }
 
-/** Return the `ChatError` that a message of type `error` tells of. */
+/** Return the `ChatError` for a message of type `error`. */
 export function toError({ code, message, retry_in_ms, reason, epoch, seq }) {
   return Object.assign(new ChatError(code, message, retry_in_ms), { reason, epoch, seq });
 }
 
-/** Call a function of the application, if it gave one: what it throws is reported, and changes nothing here. */
+/** Call the application's callback, if any; its exceptions are reported, and have no effect here. */
 export function call(callback, ...values) {
-  // Of an asynchronous callback too: in Node an unhandled rejection would end the process.
+  // Rejections of an asynchronous callback too, which would end a Node process.
   (async () => callback?.(...values))().catch(report);
 }
 
-/** Pages have who collects what is reported so. In Deno and Bun `reportError` would end the process. */
+/** Pages may collect errors from `reportError`, which would end a Deno or Bun process. */
 function report(error) {
   if (globalThis.document) globalThis.reportError(error);
   else console.error(error);
 }
 
-/** Call `callback` after `ms` milliseconds, whatever number a server made of them. */
+/** Call `callback` after `ms` milliseconds, bounded, because servers may send any number. */
 export function later(callback, ms) {
   return setTimeout(callback, clamp(ms, 0, MAX_TIMER_MS));
 }
@@ -85,7 +85,7 @@ export function withResolvers() {
   return /** @type {any} */ (made);
 }
 
-/** Waits that can all be ended at once. */
+/** A group of waits with a common end. */
 export class Waits {
   #wakes = new Map();
 
@@ -106,20 +106,20 @@ export class Waits {
   }
 }
 
-/** Return `value` within bounds; `low` for anything that is no number. */
+/** Return `value` within bounds; `low` for non-numbers. */
 export function clamp(value, low, high) {
   return value >= low ? Math.min(value, high) : low;
 }
 
-/** Return milliseconds on a clock that nobody can put back. */
+/** Return the milliseconds of a monotonic clock. */
 export function now() {
   return performance.now();
 }
 
 /**
- * Return a function that tells the milliseconds since now, and rather too many than too few.
+ * Return a function that returns the milliseconds since now, rather too many than too few.
  *
- * Some systems stop the monotonic clock while they sleep; the other clock goes on, but can be set.
+ * Some systems stop the monotonic clock during sleep. The wall clock goes on, but can be set.
  */
 export function stopwatch() {
   const monotonic = now();
@@ -127,12 +127,12 @@ export function stopwatch() {
   return () => Math.max(now() - monotonic, Date.now() - wall);
 }
 
-/** Return how long to wait before the next of several attempts: growing, and never all alike. */
+/** Return the wait before the next attempt: exponential backoff with jitter. */
 export function backoff(attempts, longest = LONGEST_WAIT_MS, first = FIRST_WAIT_MS) {
   return Math.min(longest, first * 2 ** attempts) * (0.25 + 0.75 * Math.random());
 }
 
-/** Return when to repeat a refused command: as the server asked, and later each time in a row. */
+/** Return the delay of a refused command: the server's, longer after each refusal in a row. */
 export function retryDelay(error, refusals) {
   const asked = clamp(error.retryInMs ?? RETRY_MS, SHORTEST_RETRY_MS, LONGEST_RETRY_MS);
   const grown = Math.min(SHORTEST_RETRY_MS * 2 ** refusals, LONGEST_WAIT_MS);
@@ -144,13 +144,13 @@ export function isSeq(value) {
   return Number.isSafeInteger(value) && value >= 0;
 }
 
-/** Return the text of a message's data, to which appends add; undefined if there is none. */
+/** Return the text of a message's data, which appends extend; undefined without a text. */
 export function textOf(data) {
   const text = typeof data === "string" ? data : data?.text;
   return typeof text === "string" ? text : undefined;
 }
 
-/** Return what a token says, unverified; nothing of one that cannot be read. */
+/** Return the unverified claims of a token; an unreadable token has no claims. */
 export function claims(token) {
   try {
     const payload = token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");

@@ -6,35 +6,35 @@ import {
 
 const OPEN_TIMEOUT_MS = 10_000;
 const PONG_TIMEOUT_MS = 10_000;
-/** After so long without its answer a command makes the client ask whether one will come. */
+/** Milliseconds without an answer after which the client asks whether the answer will come. */
 const ANSWER_TIMEOUT_MS = 10_000;
-/** And after so long the connection is given up: a server may keep a publication for a minute. */
+/** Milliseconds without an answer that end the connection: a server may hold a publication for a minute. */
 const LONGEST_ANSWER_MS = 90_000;
 
 const HEARTBEAT_MS = 25_000;
 const SHORTEST_HEARTBEAT_MS = 1_000;
-/** Longer ones would find a dead connection no sooner than the application's users. */
+/** The longest heartbeat. With a longer one, users would notice a dead connection before the client. */
 const LONGEST_HEARTBEAT_MS = 600_000;
-/** How long before its end a token is renewed; one that is short in the middle of its life. */
+/** Milliseconds before its end at which a token is renewed; a short token is renewed in mid-life. */
 const RENEW_AHEAD_MS = 60_000;
-/** The part of that time by which clients differ, so that not all ask for tokens at once. */
+/** Random part of `RENEW_AHEAD_MS`, so that not all clients ask for tokens at once. */
 const RENEW_JITTER = 0.25;
-/** From one renewal to the next at least, whatever the server says of the token. */
+/** Milliseconds between two renewals at least, whatever the token's lifetime. */
 const SHORTEST_RENEWAL_MS = 1_000;
 const LONGEST_RENEWAL_WAIT_MS = 10_000;
-/** For so long commands wait for a token that the server takes. */
+/** Milliseconds that commands wait for a token that the server accepts. */
 const LONGEST_HOLD_MS = 120_000;
 const IDEMPOTENCY_MS = 300_000;
 
-/** Codes that say that what the client sent cannot be taken, whoever between us says so. */
+/** Close codes that refuse a frame of the client, sent by the server or a proxy. */
 const BLAMING = new Set([1002, 1003, 1007, 1009, 4400]);
 
-/** An open WebSocket: matches answers to commands, renews its token, and notices when it is dead. */
+/** An open WebSocket: matches answers to commands, renews the token, and detects a dead connection. */
 export class Connection {
-  /** `welcome.user` and `welcome.limits`, once it came. */
+  /** `welcome.user` and `welcome.limits`, after the welcome. */
   user = null;
   limits = null;
-  /** For how long the server remembers a publication's key. */
+  /** Milliseconds for which the server remembers idempotency keys. */
   idempotencyMs = IDEMPOTENCY_MS;
 
   #socket;
@@ -47,11 +47,11 @@ export class Connection {
   #goodbye = null;
   #lastId = 0;
   #answers = new Map();
-  /** Messages heard so far: that it grows is a sign of life that no clock can forge. */
+  /** Number of received messages. A growing number is a sign of life that no clock can forge. */
   #heard = 0;
   #heardAt = 0;
   #verdictAt = Infinity;
-  /** What commands wait for while there is no token that the server takes, or null. */
+  /** The promise that commands await without an accepted token, or null. */
   #admission = null;
   #expiresAt = undefined;
   #renewing = false;
@@ -68,7 +68,7 @@ export class Connection {
    *
    * @param {object} options
    * @param {WebSocket} options.socket a new one.
-   * @param {string} options.token what the socket was opened with.
+   * @param {string} options.token the token in the handshake.
    * @param {import("./client-token.js").Tokens} options.tokens
    * @param {function} options.onWelcome called once commands can be sent.
    * @param {function} options.onPush called with each message that answers no command.
@@ -92,13 +92,13 @@ export class Connection {
   /**
    * Send a command and return a promise of its answer.
    *
-   * While the token is being renewed the command waits, and one that the server refused because the
-   * token had expired is sent again.
+   * Commands wait while the token is being renewed. A command refused for an expired token is sent
+   * again.
    *
-   * @param {object} command what to send, without `id`.
+   * @param {object} command the command, without `id`.
    * @param {object} [options]
-   * @param {function} [options.onSent] called when it leaves, each time.
-   * @param {function} [options.onRefused] called when it is to be sent again: nothing came of it.
+   * @param {function} [options.onSent] called at each sending.
+   * @param {function} [options.onRefused] called before another sending: the last one had no effect.
    * @param {function} [options.onAnswer] called with the answer before any later message is read.
    */
   async command(command, options) {
@@ -131,11 +131,11 @@ export class Connection {
   }
 
   /**
-   * End the connection, unless that has happened.
+   * End the connection, unless it has ended.
    *
-   * @param {number} code the close code; 0 if it is ended from here.
+   * @param {number} code the close code; 0 if the client ends the connection.
    * @param {string} reason
-   * @param {boolean} blamed whether a command without an answer may be why.
+   * @param {boolean} blamed whether an unanswered command may be the cause.
    */
   end(code, reason, blamed = false) {
     if (this.#over) return;
@@ -179,16 +179,16 @@ export class Connection {
       this.#answers.set(id, { resolve, reject, onAnswer: options?.onAnswer, timer });
       options?.onSent?.();
       try {
-        // The browser would complain of a socket that closes, whose end it tells a moment later.
+        // On a closing socket `send` would log an error; the close event follows.
         if (!(this.#socket.readyState > 1)) this.#socket.send(frame);
       } catch (error) {
-        // Not at once: whoever sends is in the middle of something.
+        // Deferred, because the caller of `send` must finish first.
         queueMicrotask(() => this.end(0, error.message));
       }
     });
   }
 
-  /** Look after a command that has had no answer for a while. */
+  /** Handle a command without an answer for a while. */
   #overdue(id, since) {
     const answer = this.#answers.get(id);
     if (!answer) return;
@@ -202,8 +202,8 @@ export class Connection {
   }
 
   /**
-   * Ask for an answer in its turn, which a `pong` is not: a command before it that has no answer then
-   * will have none. Every server refuses this one, and does nothing.
+   * Send a command that every server refuses without effect. Answers come in order, unlike `pong`s, so
+   * an earlier command that has no answer by then will get none.
    */
   async #checkAnswers() {
     if (this.#asking) return;
@@ -246,7 +246,7 @@ export class Connection {
       reject(toError(message));
       return;
     }
-    // Not in a `then`: several messages may be read before that runs.
+    // Called directly, because several messages may be read before a `then` runs.
     onAnswer?.(message);
     resolve(message);
   }
@@ -268,7 +268,7 @@ export class Connection {
     this.#owner.onWelcome();
   }
 
-  /** An error that answers no command: the token has expired, or one of ours could not be read. */
+  /** Handle an error that answers no command: an expired token, or an unreadable message of ours. */
   #complained({ code }) {
     if (code === "unauthorized") this.#hold();
     else {
@@ -279,13 +279,13 @@ export class Connection {
 
   // Tokens ---------------------------------------------------------------------------------------
 
-  /** Let commands through. */
+  /** Let waiting commands go. */
   #admit() {
     this.#admission?.resolve();
     this.#admission = null;
   }
 
-  /** Let commands through, and plan to renew the token before it expires. */
+  /** Let waiting commands go, and schedule the renewal of the token. */
   #trust(token, expiresAt) {
     this.#admit();
     clearTimeout(this.#patience);
@@ -297,7 +297,7 @@ export class Connection {
     this.#renewal = later(() => this.#renewToken(), Math.max(left - ahead, SHORTEST_RENEWAL_MS));
   }
 
-  /** Keep commands back until the server has accepted a new token, or the connection ends. */
+  /** Hold commands until the server has accepted a new token, or the connection ends. */
   #hold() {
     if (!this.#tokens.renewable || this.#over) return;
     if (!this.#admission) {
@@ -318,7 +318,7 @@ export class Connection {
         this.#renewing = false;
         return;
       } catch {
-        // The server closes the connection with 4401 in the end, and then all begins anew.
+        // In the end the server closes the connection with 4401, and the client reconnects.
         await this.#pause(backoff(attempts, LONGEST_RENEWAL_WAIT_MS));
       }
     }
@@ -327,13 +327,13 @@ export class Connection {
   async #authenticate(token) {
     try {
       const { expires_at } = await this.#exchange({ type: "auth", token });
-      // Applications keep tokens: this may be the one that is to be replaced.
+      // Applications cache tokens, so this may be the expiring token again.
       if (expires_at <= this.#expiresAt) throw new ChatError("token_failed", "it is not fresh");
       this.#trust(token, expires_at);
     } catch (error) {
       const { sub } = claims(token);
       if (error.code === "unauthorized" && sub !== undefined && sub !== this.user) {
-        // A new connection shows whose it is.
+        // A new connection learns the user from the welcome.
         this.end(0, "the token is another user's");
       }
       throw error;
@@ -349,9 +349,8 @@ export class Connection {
 /**
  * Return how long a token will live, in milliseconds.
  *
- * The clock here may be wrong by hours. A token that was made just now lives from its `iat` to its
- * `exp` whatever the clock says, so the shorter of both times is taken. Where both make no sense the
- * server will say when the token has expired.
+ * The local clock may be wrong by hours. A fresh token lives from `iat` to `exp` by any clock, so the
+ * shorter of both times counts. If neither makes sense, the server will report the expired token.
  */
 function lifetimeMs(token, expiresAt) {
   const left = expiresAt * 1000 - Date.now();

@@ -1,4 +1,4 @@
-/** Keeps the browser client connected: when a connection is lost it makes the next, until the client ends. */
+/** Keeps the browser client connected: replaces lost connections until the client ends. */
 
 import { ChatError, call, later } from "./client-common.js";
 import { Connection } from "./client-connection.js";
@@ -10,8 +10,8 @@ import { Tokens } from "./client-token.js";
 /** @import { ClientOptions, Position } from "./client-types.js" */
 
 /**
- * After a goodbye with these codes the server does not want the client back (docs/protocol.md,
- * section 6). Without a goodbye a code may be a gateway's: then the connection is merely lost.
+ * Codes of a goodbye after which the client must not reconnect (docs/protocol.md, section 6). Without a
+ * goodbye the code may be a proxy's, and the connection is merely lost.
  */
 const STOP = new Set([1000, 1003, 1007, 1009, 4400, 4403]);
 const UNAUTHORIZED = 4401;
@@ -22,7 +22,7 @@ const TOKEN_TIMEOUT_MS = 10_000;
 export class Link {
   /** @type {string | null} */
   user = null;
-  /** The connection on which commands can be sent, or null. */
+  /** The connection that takes commands, or null. */
   online = null;
 
   #url;
@@ -31,14 +31,14 @@ export class Link {
   #WebSocket;
   /** The callbacks `onOnline`, `onOffline`, `onPush` and `onEnd`. */
   #owner;
-  /** The connection that is open, or opens. */
+  /** The open or opening connection. */
   #connection = null;
   #pace = new Pace();
   #retry = null;
   #lastError = undefined;
-  /** Names the attempt to connect that is under way: what an earlier one brings is not used. */
+  /** The current attempt to connect; results of earlier attempts are ignored. */
   #attempt = null;
-  /** Whether the browser keeps the page for the Back button, in which it must hold no connection. */
+  /** Whether the page is in the back/forward cache, where a page must hold no connection. */
   #isAway = false;
   /** Aborted with the error of the end: listeners, requests and waits for tokens go with it. */
   #ending = new AbortController();
@@ -80,14 +80,14 @@ export class Link {
     return this.#ending.signal.reason;
   }
 
-  /** Send a command that stores nothing; it does not wait for a connection. */
+  /** Send a command that stores nothing, without waiting for a connection. */
   ask(command) {
     if (this.online) return this.online.command(command);
     return Promise.reject(new ChatError("connection_lost", "there is no connection"));
   }
 
   /**
-   * Ask by HTTP where a topic stands.
+   * Ask for a topic's position by HTTP.
    *
    * @param {string} topic
    * @returns {Promise<Position>}
@@ -132,7 +132,7 @@ export class Link {
     });
   }
 
-  /** There is no token, or a browser does not open a WebSocket with it. */
+  /** Handle a failure before the handshake: no token, or a WebSocket that cannot be opened. */
   #notOpened(error) {
     if (error.name === "SyntaxError") {
       const code = this.#tokens.renewable ? "token_failed" : "unauthorized";
@@ -145,7 +145,7 @@ export class Link {
   #welcomed() {
     const { user } = this.#connection;
     if (this.user !== null && this.user !== user) {
-      // What waits to be sent was written by somebody else.
+      // The waiting commands belong to the earlier user.
       this.end(new ChatError("unauthorized", `the token is another user's, not ${this.user}'s`));
       return;
     }
@@ -188,7 +188,7 @@ export class Link {
 
   // The network ----------------------------------------------------------------------------------
 
-  /** A network that comes back need not be waited for, and one that changed may be dead. */
+  /** Reconnect at once when the network is back, and check a connection after a change. */
   #networkChanged() {
     if (this.#retry === null) this.#connection?.checkLife();
     else if (this.#pace.mayHurry()) this.#open("reconnecting");

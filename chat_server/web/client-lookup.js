@@ -1,8 +1,8 @@
-/** Looks in history for what was sent and never answered, once its key may be forgotten. */
+/** Looks in history for an unanswered command, once the server may have forgotten the key. */
 
 import { ChatError, textOf, toJson } from "./client-common.js";
 
-/** How far history is searched for a publication. */
+/** Pages of history searched for a publication. */
 const MAX_PAGES = 10;
 const PAGE = 300;
 
@@ -11,14 +11,14 @@ export function unknown(why) {
 }
 
 /**
- * Look in history for what became of a command.
+ * Look in history for the outcome of a command.
  *
- * Returns what the server would have answered; null if it is certain that nothing is stored; or
- * undefined if that is not known, but a repetition is harmless.
+ * Returns the answer that was lost; null if the command is certainly not stored; or undefined if the
+ * outcome is unknown but a repetition is harmless.
  *
  * @param {import("./client-connection.js").Connection} connection
- * @param {any} sent `command`; the `position` that its topic had at least when it was sent, if it
- *   is known; and of an append whose message nobody else writes, what was `before`: `{text}`.
+ * @param {any} sent `command`; `position`, the lowest position of the topic at the time of sending, if
+ *   known; and for an append by the only writer, `before`: the message's `{text}` before the append.
  * @param {function} isEmptyBehind whether nothing was stored behind a position.
  */
 export async function lookUp(connection, sent, isEmptyBehind) {
@@ -49,7 +49,7 @@ async function findMessage(connection, { command, position }, isEmptyBehind) {
   return { topic, seq, epoch, at, duplicate: true };
 }
 
-/** Look at the message that was to be changed: what it is tells whether it was. */
+/** Look at the target of a change; its state tells whether the change is stored. */
 async function findChange(connection, { command, position, before }) {
   const { type, topic, seq: target } = command;
   const page = await connection.command({ type: "history", topic, after: target - 1, limit: 1 });
@@ -77,9 +77,9 @@ async function findChange(connection, { command, position, before }) {
 }
 
 /**
- * Read all that was stored behind a position, or since a topic's beginning.
+ * Read all messages stored behind a position, or since a topic's beginning.
  *
- * Throws `unknown_outcome` if history does not have all of it any more.
+ * Throws `unknown_outcome` if history has lost a part.
  */
 async function readBehind(connection, topic, position, isEmptyBehind) {
   let { epoch, seq: after } = position ?? { epoch: null, seq: 0 };
@@ -91,14 +91,14 @@ async function readBehind(connection, topic, position, isEmptyBehind) {
     if (epoch !== page.epoch) {
       if (found.length > 0) throw unknown("the topic began anew");
       if (epoch !== null) {
-        // The order of that time is lost; what is stored now stands in the new one.
+        // The old epoch is lost; all stored messages belong to the new one.
         [epoch, after, from] = [null, 0, 0];
         continue;
       }
       epoch = page.epoch;
     }
     if (from === Math.max(after - 1, 0) && page.messages[0]?.seq !== Math.max(after, 1)) {
-      // History is trimmed at its old end: with an older message it has all behind that.
+      // History is trimmed at its old end, so an older message proves that nothing behind it is missing.
       const isWhole = await hasOlder(connection, topic, after + 1);
       const isEmpty = page.messages.length === 0 && isEmptyBehind({ epoch, seq: after });
       if (!isWhole && !isEmpty) throw unknown("history does not go back far enough");
@@ -110,7 +110,7 @@ async function readBehind(connection, topic, position, isEmptyBehind) {
   throw unknown("too much was written since");
 }
 
-/** Whether history has a message with a lower seq: not every seq is that of a message. */
+/** Whether history has a message with a lower seq; some seqs belong to changes. */
 async function hasOlder(connection, topic, before) {
   const { messages } = await connection.command({ type: "history", topic, before, limit: 1 });
   return messages.length > 0;

@@ -1,4 +1,4 @@
-/** Messages as they now are: what the events of a topic have made of them. */
+/** Messages in their current state: the events of a topic, folded together. */
 
 /** @import { Change, ChatEvent, Message } from "./client-types.js" */
 
@@ -7,16 +7,16 @@ import { textOf } from "./client-common.js";
 const MAX_MESSAGES = 1_000;
 /** A message names the first users of each reaction; the count tells how many there are. */
 const MAX_NAMED = 10;
-/** Users behind the named ones that are known; with those they are as many as a server remembers. */
+/** Known users behind the named ones; together as many as a server remembers. */
 const MAX_BEHIND = 990;
 /**
- * The users who reacted later than those that a reaction names, in their order. They move up as long as
- * nobody unknown may stand between: a message of history tells only how many users it does not name.
+ * The users who reacted later than the users named by a reaction, in order. Later users move up as long
+ * as no unknown user may stand between: history gives only the number of unnamed users.
  */
 const behindNamed = new WeakMap();
 /**
- * Changes of unknown messages that are remembered: an answer to `history` may come behind changes that
- * it does not contain yet.
+ * Remembered changes of unknown messages, because an answer to `history` may arrive after changes that
+ * the answer lacks.
  */
 const MAX_EARLY = 256;
 
@@ -44,10 +44,10 @@ export function isChange(event) {
 }
 
 /**
- * Return a message as an event leaves it, as a new object unless nothing changes.
+ * Return a message after an event, as a new object unless nothing changes.
  *
- * A message tells by its `version` (or else its `seq`) which event was the last that is part of it, so
- * it does not matter in which order an answer of `history` and a push arrive.
+ * The message's `version` (or else `seq`) names the last event in the message, so an answer to
+ * `history` and a push may arrive in either order.
  *
  * @param {Message} message
  * @param {ChatEvent} event
@@ -57,12 +57,12 @@ export function changed(message, event) {
   if (!isChange(event) || event.target !== message.seq || message.deleted) return message;
   if (event.seq <= (message.version ?? message.seq)) return message;
   const made = { ...message, ...CHANGES[event.type](message, event), version: event.seq };
-  // A message from history has only those fields that say something.
+  // A message from history lacks empty fields.
   for (const name of Object.keys(made)) if (made[name] === undefined) delete made[name];
   return made;
 }
 
-/** Return data with what it lacks of the text of an event, which may stand for several appends. */
+/** Return data with the missing part of an event's text; one event may stand for several appends. */
 function appended(data, { text, length, first }, version) {
   const known = textOf(data);
   if (known === undefined) return data; // of a message that is deleted by now
@@ -105,8 +105,8 @@ function reacted(reactions = {}, { emoji, remove, from }) {
  *     const messages = new Messages();
  *     chat.subscribe("room:lobby", { last: 50, onEvent: (event) => messages.apply(event) });
  *
- * Messages are replaced, never changed in place. A `gap` empties the collection, because changes may
- * be among what was missed; `add` brings back what history still has.
+ * Messages are replaced, never changed in place. A `gap` empties the collection, because missed events
+ * may be changes; `add` restores messages from history.
  */
 export class Messages {
   #limit;
@@ -134,7 +134,7 @@ export class Messages {
   }
 
   /**
-   * Return the message `seq` as it now is, or undefined if it is not held.
+   * Return the message `seq` in its current state, or undefined if the collection lacks it.
    *
    * @param {number} seq
    * @returns {Message | undefined}
@@ -144,7 +144,7 @@ export class Messages {
   }
 
   /**
-   * Take the next event of the topic; return the message that it made or changed, if it did.
+   * Take the next event of the topic; return the new or changed message, if any.
    *
    * @param {ChatEvent} event
    * @returns {Message | undefined}
@@ -174,7 +174,7 @@ export class Messages {
   }
 
   /**
-   * Add messages, of history for example; of each the later version counts.
+   * Add messages, from history for example; the later version of each message counts.
    *
    * @param {Iterable<Message>} messages
    */

@@ -1,28 +1,28 @@
-/** What the browser client was told to store, until it is known what became of it. */
+/** The browser client's commands that store something, kept until each outcome is known. */
 
 import { ChatError, Waits, call, copied, retryDelay, stopwatch, withResolvers } from "./client-common.js";
 import { lookUp, unknown } from "./client-lookup.js";
 
 const MAX_ENTRIES = 1_000;
 const MAX_CHARACTERS = 16 * 2 ** 20;
-/** What the server takes for a key: a short text without half surrogate pairs. */
+/** A valid idempotency key: a short text without half surrogate pairs. */
 const KEY = /^\P{Surrogate}{1,64}$/su;
 /**
  * The part of the server's idempotency window within which a command is sent again. The rest is
- * for what may delay it on its way: it is stored later than it is sent.
+ * reserve for delays on the way, because the server stores a command later than the client sends it.
  */
 const SAFE_PART = 0.8;
 /** Connections that one command may cost before it is given up. */
 const MAX_BLAMES = 3;
 const MAX_POSITIONS = 1_000;
-/** Commands under way at once, each of another topic; the server lets a connection have 64. */
+/** Commands under way at once, each of another topic; the server allows a connection 64. */
 const MAX_IN_FLIGHT = 8;
 
-/** A command that stores something, and has no outcome yet. */
+/** A command to be stored, without an outcome yet. */
 class Entry {
   /**
-   * Since when it may be stored, if so: a stopwatch, and the topic's position then if it was known.
-   * Null as long as it is certain that it is not.
+   * Since when the command may be stored: a stopwatch, and the topic's position at that time, if known.
+   * Null while the command is certainly not stored.
    */
   doubt = null;
   blames = 0;
@@ -43,18 +43,18 @@ class Entry {
   }
 }
 
-/** What is to be sent to one topic: one after the other, so that it keeps its order. */
+/** The commands of one topic, sent one after the other to keep their order. */
 class Lane {
   entries = [];
-  /** Whether its first entry is under way, or waits before it is sent again. */
+  /** Whether the first entry is under way, or waits for another attempt. */
   busy = false;
 }
 
 /**
- * Sends the commands of each topic one after the other, and those of several topics side by side.
+ * Sends the commands of each topic one after the other, and different topics side by side.
  *
- * The promise of each says the truth: it resolves if the message or change is stored, once; it is
- * rejected with `mayBeSent` false if it is not stored, and with `mayBeSent` true if nobody can know.
+ * Each command's promise is exact: the promise resolves if the command is stored, once. The promise is
+ * rejected with `mayBeSent` false if the command is not stored, and with true if the outcome is unknown.
  */
 export class Outbox {
   #topics;
@@ -65,7 +65,7 @@ export class Outbox {
   #inFlight = 0;
   #ended = null;
   #positions = new Map();
-  /** None is longer than the connection. */
+  /** Waits, which end with the connection. */
   #waits = new Waits();
 
   /** @param {import("./client-topics.js").Topics} topics knows where subscribed topics stand. */
@@ -74,17 +74,17 @@ export class Outbox {
   }
 
   /**
-   * Send a command until its outcome is known; resolves to the answer.
+   * Send a command until the outcome is known; resolves to the answer.
    *
    * @param {object} command without `id` and `key`.
    * @param {object} [options]
-   * @param {string} [options.key] what the server knows a repetition by.
-   * @param {function} [options.onDelay] called with the `ChatError` for which it has to wait.
-   * @param {object} [options.before] of an append whose message nobody else writes: the message's
-   *   `{text}` before it.
+   * @param {string} [options.key] the idempotency key.
+   * @param {function} [options.onDelay] called with the `ChatError` that makes the command wait.
+   * @param {object} [options.before] for an append by the message's only writer: the message's `{text}`
+   *   before the append.
    */
   add(command, { key = newKey(), onDelay, before } = {}) {
-    // A key that is changed could become another's.
+    // A shortened or repaired key could equal another command's key.
     if (typeof key !== "string" || !KEY.test(key)) {
       return refuse("bad_request", "key: must be a text of 1 to 64 characters");
     }
@@ -120,7 +120,7 @@ export class Outbox {
     this.#waits.end();
   }
 
-  /** Reject everything, also what is added later. */
+  /** Reject all commands, later ones too. */
   end(error) {
     this.#ended = error;
     const entries = [...this.#lanes.values()].flatMap((lane) => lane.entries.splice(0));
@@ -137,7 +137,7 @@ export class Outbox {
     }
   }
 
-  /** Whether the connection broke over something: then each goes alone, so that no other is blamed. */
+  /** Whether some command may have broken the connection; then each goes alone, so that only one is blamed. */
   get #hasSuspect() {
     return [...this.#lanes.values()].some(({ entries: [first] }) => first.blames > 0);
   }
@@ -168,13 +168,13 @@ export class Outbox {
     lane.entries.shift();
     this.#count -= 1;
     this.#characters -= entry.characters;
-    // Behind all others: each topic has its turn.
+    // The topic goes behind all others, so that each has its turn.
     this.#lanes.delete(topic);
     if (lane.entries.length > 0) this.#lanes.set(topic, lane);
     return true;
   }
 
-  /** Return the milliseconds to wait before an entry that failed is sent again. */
+  /** Return the milliseconds until the next attempt of a failed entry. */
   #failed(topic, lane, entry, error) {
     if (error.code === "connection_lost") {
       if (error.blamed && entry.doubt) entry.blames += 1;
@@ -194,7 +194,7 @@ export class Outbox {
     const { command, before } = entry;
     const { topic } = command;
     if (entry.doubt && entry.doubt.elapsed() >= SAFE_PART * connection.idempotencyMs) {
-      // The server may have forgotten the key, so it cannot tell a repetition any more.
+      // The server may have forgotten the key, and so may no longer recognize a repetition.
       const sent = { command, before, position: entry.doubt.position };
       const found = await lookUp(connection, sent, (place) => this.#nothingSince(topic, place));
       if (found) return found;
@@ -212,7 +212,7 @@ export class Outbox {
       this.#note(topic, answer);
       return answer;
     } catch (error) {
-      // Only these two say nothing about whether it is stored; others leave what was before.
+      // After these two errors the command may be stored; after others nothing has changed.
       if (error.code !== "connection_lost" && error.code !== "unavailable") onRefused();
       throw error;
     }
@@ -220,7 +220,7 @@ export class Outbox {
 
   // Where topics stand ---------------------------------------------------------------------------
 
-  /** Return the position that a topic has at least, if it is known. */
+  /** Return the lowest position that a topic may have now, if known. */
   #position(topic) {
     const own = this.#positions.get(topic);
     const seen = this.#topics.position(topic);
@@ -237,7 +237,7 @@ export class Outbox {
     }
   }
 
-  /** Whether an empty history is so because nothing was stored behind a position. */
+  /** Whether a history is empty because nothing was stored behind a position. */
   #nothingSince(topic, { epoch, seq }) {
     const accepted = this.#topics.accepted(topic);
     return accepted?.epoch === epoch && accepted.seq === seq;

@@ -1,14 +1,14 @@
-/** When the browser client connects again: soon, later each time, or when the server says. */
+/** Schedules the browser client's reconnections: backoff, or the server's `retry_in_ms`. */
 
 import { backoff, clamp, now } from "./client-common.js";
 
-/** After these codes the client leaves the server alone for a while, whoever says so. */
+/** Close codes after which the client backs off for longer, from the server or a proxy. */
 const LONG_BACKOFF = new Set([1013, 4429]);
 const PATIENT_WAIT_MS = 10_000;
 const LONGEST_PATIENT_WAIT_MS = 80_000;
 const SHORTEST_ASKED_MS = 100;
 const LONGEST_ASKED_MS = 300_000;
-/** A connection that lasted this long shows that all is well: after it, waits begin short again. */
+/** Milliseconds of a healthy connection, after which the backoff begins anew. */
 const STEADY_MS = 10_000;
 /**
  * Fresh tokens are refused at least so often, and for so long, before the client gives up: a key
@@ -16,7 +16,7 @@ const STEADY_MS = 10_000;
  */
 const MAX_REFUSALS = 3;
 const REFUSED_MS = 120_000;
-/** Events of the network shorten at most one wait in so long: a flapping one sends many. */
+/** Milliseconds in which events of a flapping network shorten at most one wait. */
 const HURRY_MS = 1_000;
 
 export class Pace {

@@ -4,23 +4,23 @@ import { ChatError, Waits, clamp, now, textOf, withResolvers } from "./client-co
 
 /** @import { Grown } from "./client-types.js" */
 
-/** From so many characters that wait on, `write` waits. */
+/** Characters in the buffer from which `write` waits. */
 const PATIENT_CHARACTERS = 16_384;
-/** And so many are refused: whoever writes does not wait for `write`. */
+/** Characters in the buffer from which `write` fails, because the caller does not await `write`. */
 const MAX_CHARACTERS = 2 ** 20;
-/** One append has so many at most; with three bytes each they fit into a message of the server. */
+/** Characters of one append; with three bytes each, they fit into a message of the server. */
 const MAX_APPEND = 8_192;
-/** The part of the server's rate that appends take, so that there is room for all else. */
+/** The part of the server's rate limit for appends; the rest is for other commands. */
 const RATE_PART = 0.8;
 const RATE = 50;
 const MAX_RATE = 1_000;
 const FULL_RETRY_MS = 1_000;
-/** After these there is nothing to end: the message is gone, or its client. */
+/** Errors after which a stream need not be ended, because the message or the client is gone. */
 const OVER = new Set(["gone", "closed", "not_found", "forbidden"]);
 
 const HIGH_SURROGATE = /[\ud800-\udbff]$/;
 
-/** The growing messages of one client: paces their appends, and hears that they are to end. */
+/** The streams of one client: paces appends, and receives requests to cancel. */
 export class Streams {
   #outbox;
   #limits;
@@ -37,7 +37,7 @@ export class Streams {
     this.#limits = limits;
   }
 
-  /** Publish a message that will grow; resolves to its `Stream`. */
+  /** Publish a streaming message; resolves to its `Stream`. */
   async open(topic, data) {
     if (textOf(data) === undefined) {
       throw new ChatError("bad_request", "data: must be a text, or a map with a text in `text`");
@@ -51,11 +51,11 @@ export class Streams {
   /** Forget a stream that has ended. */
   over(stream) {
     const name = nameOf(stream);
-    // After the store was lost the name may be another stream's.
+    // After a loss of the store, another stream may have the name.
     if (this.#open.get(name) === stream) this.#open.delete(name);
   }
 
-  /** Hear a signal of a topic that is subscribed to. */
+  /** Take a signal of a subscribed topic. */
   heard({ topic, data }) {
     if (!Number.isSafeInteger(data?.cancel)) return;
     const stream = this.#open.get(nameOf({ topic, seq: data.cancel }));
@@ -76,7 +76,7 @@ export class Streams {
     return this.#waits.until(ms);
   }
 
-  /** Wake all who wait, and let nobody wait any more: the outbox tells them that the client is closed. */
+  /** End all waits, present and future: the outbox then rejects, because the client is closed. */
   end() {
     this.#nextAt = NaN;
     this.#waits.end();
@@ -84,17 +84,17 @@ export class Streams {
 }
 
 /**
- * A message that grows; made by `ChatClient.stream`.
+ * A streaming message; made by `ChatClient.stream`.
  *
- * What is written while an append is under way leaves with the next one, so that a fast writer stays
- * within the server's rate.
+ * Text written while an append is under way leaves with the next append, so that a fast writer stays
+ * within the server's rate limit.
  */
 export class Stream {
-  /** Whether somebody has asked, by the signal `{cancel: seq}`, that the message end. */
+  /** Whether a user has asked, by the signal `{cancel: seq}`, to end the message. */
   cancelled = false;
   /**
-   * What this stream has written and the server has stored, behind the text that it began with. It stays
-   * that when somebody edits the message meanwhile.
+   * The initial text, and behind it the stored text of this stream. Edits by other users do not change
+   * `text`.
    *
    * @type {string}
    */
@@ -107,7 +107,7 @@ export class Stream {
   #error = null;
   #sending = false;
   #outcome = withResolvers();
-  /** Those who wait for room: a promise, and the function that resolves it. */
+  /** The wait for room in the buffer: a promise, and the function that resolves the promise. */
   #room = null;
 
   /** @internal */
@@ -125,9 +125,9 @@ export class Stream {
   }
 
   /**
-   * Add to the message's text; resolves at once unless too much waits to be sent.
+   * Add to the message's text; resolves at once unless the buffer is full.
    *
-   * It is rejected if the message has ended, or if an earlier text could not be stored.
+   * The promise is rejected if the message has ended, or if an earlier text could not be stored.
    *
    * @param {string} text
    * @returns {Promise<void>}
@@ -149,9 +149,9 @@ export class Stream {
   }
 
   /**
-   * Store what waits and end the message; resolves to what its last append was answered.
+   * Store the buffer and end the message; resolves to the answer to the last append.
    *
-   * A message that somebody has cancelled ends as cancelled.
+   * A cancelled message ends as cancelled.
    *
    * @returns {Promise<Grown>}
    */
@@ -160,7 +160,7 @@ export class Stream {
   }
 
   /**
-   * Store what waits and end the message, as one that is not complete.
+   * Store the buffer and end the message as cancelled, that is, incomplete.
    *
    * @returns {Promise<Grown>}
    */
@@ -198,7 +198,7 @@ export class Stream {
     }
   }
 
-  /** Return how many of the characters that wait can leave now: no half of a surrogate pair. */
+  /** Return how many buffered characters can leave now, without half a surrogate pair. */
   #next() {
     const length = Math.min(this.#waiting.length, MAX_APPEND);
     const isLast = length === this.#waiting.length && this.#state !== "streaming";
@@ -209,7 +209,7 @@ export class Stream {
   async #append(text, state) {
     const { topic, seq, epoch } = this;
     const command = { type: "append", topic, seq, epoch, text, state };
-    // Only this one writes to the message, so its text tells whether an append is stored.
+    // This stream is the only writer, so the message's text tells whether an append is stored.
     const before = { text: this.text };
     for (;;) {
       try {
@@ -231,7 +231,7 @@ export class Stream {
     this.#room?.resolve();
     this.#outcome.reject(error);
     if (OVER.has(error.code)) return;
-    // Nobody is to wait for a message that will not be finished.
+    // Readers should not wait for a message without an end.
     const { topic, seq, epoch } = this;
     const command = { type: "append", topic, seq, epoch, text: "", state: "cancelled" };
     this.#outbox.add(command).catch(() => {});

@@ -6,14 +6,14 @@ import {
 
 /** Subscriptions that are asked for at once; hundreds of topics come back one after the other. */
 const MAX_IN_FLIGHT = 16;
-/** After the first refusal for being too fast, as much slower than the server allows. */
+/** Factor by which the client is slower than the server allows, after the first refusal by the rate limit. */
 const SPACING_FACTOR = 1.25;
 const LONGEST_SPACING_MS = 1_000;
-/** How often in a row a topic may be taken already before that is an error. */
+/** Refusals in a row, because the server has the subscription already, before the client gives up. */
 const MAX_GHOSTS = 3;
 
 const STORED = new Set(["message", "edited", "appended", "deleted", "reaction"]);
-/** Stands for a subscription that the server has and nobody here knows of. */
+/** Stands for a subscription on the server that the client does not know. */
 const GHOST = Symbol("ghost");
 
 const NOTHING_FOLDED = { until: 0, upTo: 0, left: 0 };
@@ -23,21 +23,21 @@ const NOTHING_FOLDED = { until: 0, upTo: 0, left: 0 };
 /** One topic's events; made by `ChatClient.subscribe`. */
 export class Subscription {
   /**
-   * Where the last event that came stands, or null before the first answer.
+   * The position of the last received event, or null before the first answer.
    *
    * @type {Position | null}
    */
   position = null;
   /**
-   * With the option `presence`, who was there when the connection subscribed, else null.
+   * With the option `presence`, the users present when the connection subscribed, else null.
    *
    * @type {Presence | null}
    */
   presence = null;
   #options;
-  /** Whether nothing has come yet, so that the newest messages are what is to be asked for. */
+  /** Whether nothing was received yet, so that the client asks for the newest messages. */
   #isNew;
-  /** What `last` brings: messages as all events up to `until` have made them, the last at `upTo`. */
+  /** The messages of `last`, with all changes up to `until` folded in; the last one is at `upTo`. */
   #folded = NOTHING_FOLDED;
 
   /**
@@ -73,11 +73,11 @@ export class Subscription {
       this.#isNew = Boolean(this.#options.last) && start.seq < end;
       this.#folded = { until: end, upTo: 0, left: this.#isNew ? this.#options.last : 0 };
     } else {
-      // What is replayed now are events as they were.
+      // A replay now brings the original events.
       this.#folded = asked.epoch === epoch ? { ...this.#folded, left: 0 } : NOTHING_FOLDED;
     }
     if (asked && !recovered) {
-      // Of an order that is lost nothing can be said but where the new one stands.
+      // After a new epoch, only the new position is known.
       const sameOrder = asked.epoch === epoch && asked.seq <= start.seq;
       const after = sameOrder ? asked.seq : 0;
       const gap = { epoch, after, before: start.seq + 1, reason: reason ?? "expired" };
@@ -117,21 +117,21 @@ export class Subscription {
     return left === 1 ? until : seq;
   }
 
-  /** Whether a change is part of a message that came as it now is: after a lost connection it comes again. */
+  /** Whether a message already contains a change, which comes again after a lost connection. */
   #isShown({ type, seq, target }) {
     return type !== "message" && seq <= this.#folded.until && target <= this.#folded.upTo;
   }
 }
 
-/** A topic, as it is to be here and as it is on the server. */
+/** A topic: the wanted subscription, and the subscription on the server. */
 class Place {
-  /** What the application wants: a subscription, or null. */
+  /** The subscription that the application wants, or null. */
   wanted = null;
-  /** What the server has on this connection: a subscription, `GHOST` or null. */
+  /** The subscription that the server has on this connection: a subscription, `GHOST` or null. */
   held = null;
   /** The `{epoch, seq}` at which the server accepted the subscription on this connection. */
   accepted = null;
-  /** Whether it waits for its turn, for an answer, or for its timer. */
+  /** Whether the topic waits for a turn, an answer or a timer. */
   busy = false;
   timer = null;
   refusals = 0;
@@ -146,7 +146,7 @@ class Place {
   }
 }
 
-/** Brings the server's subscriptions in line with those the application wants. */
+/** Reconciles the server's subscriptions with the application's. */
 export class Topics {
   #places = new Map();
   #connection = null;
@@ -171,12 +171,12 @@ export class Topics {
     this.#changed(place);
   }
 
-  /** Return where the application's subscription to a topic stands, if that is known. */
+  /** Return the position of the application's subscription to a topic, if known. */
   position(topic) {
     return this.#places.get(topic)?.wanted?.position;
   }
 
-  /** Return where the topic stood when this connection's subscription began, if there is one. */
+  /** Return the position at which this connection's subscription began, if any. */
   accepted(topic) {
     return this.#places.get(topic)?.accepted;
   }
@@ -215,7 +215,7 @@ export class Topics {
 
   // One topic ------------------------------------------------------------------------------------
 
-  /** What the application wants is new: nothing that was to be tried again need be waited for. */
+  /** Note a new wish of the application, and cancel the wait for another attempt. */
   #changed(place) {
     if (place.timer !== null) {
       clearTimeout(place.timer);
@@ -225,7 +225,7 @@ export class Topics {
     this.#settle(place);
   }
 
-  /** See to it that the server has what is wanted of a topic. */
+  /** Make the server's subscription to a topic the wanted one. */
   #settle(place) {
     if (place.busy) return;
     if (this.#connection !== null && !place.settled) {
@@ -233,7 +233,7 @@ export class Topics {
       this.#queue.push(place);
       this.#pump();
     } else if (!place.wanted && this.#places.get(place.topic) === place) {
-      // A subscription that was refused may have been replaced already, by its own onError.
+      // A refused subscription's own onError may have replaced the subscription.
       this.#places.delete(place.topic);
     }
   }
@@ -319,12 +319,12 @@ export class Topics {
     }
   }
 
-  /** Whether the server has subscriptions that it is still to be rid of. */
+  /** Whether the server still has unwanted subscriptions. */
   get #leaving() {
     return [...this.#places.values()].some(({ held, wanted }) => held !== null && held !== wanted);
   }
 
-  /** All topics wait, because it is the connection that was too fast. */
+  /** Make all topics wait, because the rate limit is the connection's. */
   #slowDown(place, error) {
     const period = 1000 / this.#connection.limits.messages_per_second;
     this.#spacing = SPACING_FACTOR * clamp(period, 1, LONGEST_SPACING_MS);

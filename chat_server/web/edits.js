@@ -1,32 +1,32 @@
-/** What messages shall say instead, as their authors write it; it outlives its tab as drafts do. */
+/** Edits of messages in progress, which outlive their tab like drafts. */
 
 export class Edits {
   #texts;
-  /** Those that are on their way to the server, by `keyOf`. */
+  /** Edits on their way to the server, by `keyOf`. */
   #sent = new Set();
 
-  /** @param {Texts} texts what keeps them. */
+  /** @param {Texts} texts keeps the edits. */
   constructor(texts) {
     this.#texts = texts;
   }
 
-  /** Return the edit of a room that is being written, `{seq, epoch, data}`, or of one message; null if none is. */
+  /** Return the edit in progress of a room or of one message, `{seq, epoch, data}`, or null. */
   open(user, room, seq) {
     const isOpen = (edit) => !this.#sent.has(keyOf(user, room, edit)) && (seq === undefined || edit.seq === seq);
     return this.#of(user, room).findLast(isOpen) ?? null;
   }
 
-  /** Keep what is being written. */
+  /** Keep an edit in progress. */
   keep(user, room, edit) {
     this.#put(user, room, [...this.#others(user, room, edit.seq), edit]);
   }
 
-  /** Forget what was being written of a message. */
+  /** Forget the edit of a message. */
   drop(user, room, seq) {
     this.#put(user, room, this.#others(user, room, seq));
   }
 
-  /** Store an edit; it is kept until `store` resolves, and is one that is being written again if it is rejected. */
+  /** Store an edit, kept until `store` resolves; if `store` rejects, the edit is in progress again. */
   async save(user, room, edit, store) {
     this.keep(user, room, edit);
     const key = keyOf(user, room, edit);
@@ -36,7 +36,7 @@ export class Edits {
       this.#put(user, room, this.#of(user, room).filter((other) => keyOf(user, room, other) !== key));
     } catch (error) {
       const others = this.#of(user, room).filter((other) => keyOf(user, room, other) !== key);
-      // A later one of this message began with this text.
+      // A later edit of this message began with this text.
       if (others.some(({ seq }) => seq === edit.seq)) this.#put(user, room, others);
       throw error;
     } finally {
@@ -44,7 +44,7 @@ export class Edits {
     }
   }
 
-  /** Return all edits but that of a message which is being written. */
+  /** Return all edits of a room but the one of a message. */
   #others(user, room, seq) {
     return this.#of(user, room).filter((edit) => edit.seq !== seq || this.#sent.has(keyOf(user, room, edit)));
   }
@@ -58,7 +58,7 @@ export class Edits {
   }
 }
 
-/** Under which room edits are kept: no room has such a name. */
+/** Return the key of a room's edits in `Texts`, which no room has as its name. */
 function placeOf(room) {
   return `${room} (edit)`;
 }

@@ -1,33 +1,33 @@
 /**
  * A small subset of Markdown: emphasis, headings, code, lists, quotes, links, and mentions.
  *
- * A text becomes a tree of strings and `{ tag, children }`, with `href` of a link, `value` of an item that has
- * a number, and `title` of code, whose language it names, and of a mention, whose user it names. The time is
- * linear in the text, whatever it is. A link shows its address, or has it as `title` if it has a text of its own.
- * Where that text could name another address than it leads to, no link is made of the two: both are shown.
+ * A text becomes a tree of strings and `{ tag, children }`. A link has `href`, a numbered item has `value`. The
+ * `title` of code is the language, the `title` of a mention is the user. The time is linear in any text. A link
+ * shows the address, or has the address as `title` beside a text of the link's own. If that text could name
+ * another address than the link's, no link is made, and both are shown.
  */
 
-/** Behind so many elements of one text all is plain. */
+/** Elements of one text; the rest of the text is plain. */
 const MAX_ELEMENTS = 1_000;
-/** Lists and quotes within each other. */
+/** Levels of nested lists and quotes. */
 const MAX_DEPTH = 4;
 const MAX_ADDRESS = 2_000;
-/** `@`s of one text of which it is asked whom they mention. */
+/** `@`s of one text that are looked up as mentions. */
 const MAX_MENTIONS = 100;
-/** Brackets of one text of which it is looked whether they begin a link. */
+/** Brackets of one text that are examined as the beginning of a link. */
 const MAX_NAMED = 1_000;
 
 const LINE_END = /\r\n?|\n/u;
 const FENCE = /^ {0,3}```/u;
 const FENCE_END = /^ {0,3}```\s*$/u;
 const QUOTE = /^>(?=[ >]|$)/u;
-/** A number with zeros before it would be shown without them; one of four digits is a year. */
+/** A numbered item. A list would drop leading zeros, and a number of four digits is a year. */
 const ITEM = /^ ?(?:[-*+]|(0|[1-9]\d{0,2})\.) +(?=\S)/u;
 const CONTINUATION = /^ {2,4}(?=\s*\S)/u;
 const TOKEN = /`|~~|\[|\*\*?|_+|(?<![\p{L}\p{N}])(?:https?:\/\/|mailto:)|(?<![\p{L}\p{N}_])@/giu;
 const HEADING = /^ {0,3}#{1,6} +(?=\S)/u;
 const NAMED = /\[([^[\]]{1,500})\]\(((?:https?:\/\/|mailto:)(?:[^\s<>"`()\p{Cc}\p{Bidi_Control}]|\([^\s<>"`()\p{Cc}\p{Bidi_Control}]*\)){1,2000})\)/iuy;
-/** What a text has that looks like an address, once what cannot be seen is taken out of it. */
+/** The parts of a text, without invisible characters, that look like an address. */
 const MISLEADING = /[\p{L}\p{N}][.\u3002](?:\p{L}{2}|xn--|\d+[.\u3002]\d)|:\/\/|@|mailto:|www|localhost|\p{Bidi_Control}/iu;
 const INVISIBLE = /(?!\p{Bidi_Control})[\p{Cf}\p{M}*_`~]/gu;
 const VISIBLE = /[\p{L}\p{N}\p{P}\p{S}]/u;
@@ -40,8 +40,8 @@ const TAGS = { "**": "strong", "*": "em", _: "em", "~~": "del" };
  * Return the tree of a text.
  *
  * @param {string} text
- * @param {function} [whom] called with a text and where an `@` stands; returns who is mentioned there and where that
- *   ends, `{name, title, end}`, or null.
+ * @param {function} [whom] called with a text and the index of an `@`; returns the mentioned user and the end of the
+ *   mention, `{name, title, end}`, or null.
  * @returns {Array<string | {tag: string, children: Array}>}
  */
 export function parse(text, whom) {
@@ -73,7 +73,7 @@ class Parser {
       if (block) {
         flush();
         nodes.push(block.node);
-        // A block has a space below it already.
+        // A block already has a space below.
         at = block.end + (lines[block.end]?.trim() === "" ? 1 : 0);
       } else {
         plain.push(lines[at]);
@@ -84,7 +84,7 @@ class Parser {
     return nodes;
   }
 
-  /** Return the block that begins at a line, and the line behind it; null if none begins there. */
+  /** Return the block that begins at a line, and the next line behind the block; null without a block. */
   #block(lines, at, depth) {
     if (FENCE.test(lines[at])) return this.#code(lines, at);
     if (depth >= MAX_DEPTH) return null;
@@ -98,7 +98,7 @@ class Parser {
     if (title.includes("`")) return null;
     let end = at + 1;
     while (end < lines.length && !FENCE_END.test(lines[end])) end += 1;
-    // What has no end yet is growing.
+    // A code block without an end is still growing.
     return this.#pre(lines.slice(at + 1, end).join("\n"), title, end + 1);
   }
 
@@ -146,7 +146,7 @@ class Parser {
   }
 
   #inline(line) {
-    /** The text as a whole, and within it what has begun with a mark: `{mark, start, children}`. */
+    /** The whole text, and the open marks within: `{mark, start, children}`. */
     const frames = [{ mark: null, children: [] }];
     let [from, at] = [0, 0];
     const put = (node, begin, end) => {
@@ -180,7 +180,7 @@ class Parser {
         ADDRESS.lastIndex = index;
         const [whole] = ADDRESS.exec(line);
         const href = addressOf(whole);
-        // Of what is no address no part is looked at again.
+        // No part of a word without an address is examined again.
         if (href) put(this.#made("a", [href.shown], 0, href.href).node, index, index + href.shown.length);
         else at = index + whole.length;
       }
@@ -190,7 +190,7 @@ class Parser {
     return frames[0].children;
   }
 
-  /** Return the link with a text of its own that begins at a bracket, and its end; null if none does. */
+  /** Return the link with a text of its own that begins at a bracket, and the link's end; null without a link. */
   #named(line, index) {
     NAMED.lastIndex = index;
     const [whole, text, address] = NAMED.exec(line) ?? [];
@@ -200,10 +200,10 @@ class Parser {
     return { ...made, node: { ...made.node, title: address } };
   }
 
-  /** Begin or end what is between two marks; a mark that does neither is text. */
+  /** Begin or end the span between two marks; any other mark is text. */
   #mark(line, index, token, frames, put) {
     const before = line[index - 1] ?? " ";
-    // Of three in a row what was begun last ends first.
+    // Of three stars in a row, the first end the span that began last.
     const mark = token === "**" && frames.at(-1).mark === "*" && !SPACE.test(before) ? "*" : token;
     const behind = line[index + mark.length] ?? " ";
     const isLoose = mark === "**" || mark === "~~";
@@ -222,7 +222,7 @@ class Parser {
     }
   }
 
-  /** Let the marks from a frame on, that nothing ends, be text. */
+  /** Turn the unclosed marks from a frame on into text. */
   #unmark(frames, first) {
     while (frames.length > first) {
       const { mark, children } = frames.pop();
@@ -246,7 +246,7 @@ function continues(line = "", isNumbered) {
   return item ? (item[1] !== undefined) === isNumbered : CONTINUATION.test(line);
 }
 
-/** Return the part of a word that is an address as `{shown, href}`; null if none is, or it was cut. */
+/** Return the address within a word as `{shown, href}`; null without an address, or with one that was cut. */
 function addressOf(word) {
   if (word.length > MAX_ADDRESS || word.endsWith("…")) return null;
   const shown = word.slice(0, addressEnd(word));
@@ -269,7 +269,7 @@ function isHonest(text, { shown, href }) {
   return VISIBLE.test(seen) && !MISLEADING.test(seen) && shown.toLowerCase().startsWith(origin);
 }
 
-/** Return where an address ends: before what ends the sentence, and a bracket that was opened before it. */
+/** Return the end of an address: before the sentence's punctuation, and before a bracket opened earlier. */
 function addressEnd(word) {
   let closed = 0;
   for (const character of word) closed += character === ")" ? 1 : character === "(" ? -1 : 0;

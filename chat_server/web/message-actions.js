@@ -1,4 +1,4 @@
-/** What can be done with a message: a menu for all rows, which opens beside the one that it is for. */
+/** The actions on messages: one menu for all rows, which opens beside its row. */
 
 import { permalink } from "./address.js";
 import { ask } from "./dialog.js";
@@ -14,7 +14,7 @@ const EDGE = 8;
 
 const $ = (id) => document.getElementById(id);
 
-/** Return whether its author can write a message anew: it has a text, which does not grow. */
+/** Return whether the author can edit a message: an existing text that does not grow. */
 export function isEditable({ data, deleted, state }) {
   return !deleted && state !== "streaming" && typeof data?.text === "string";
 }
@@ -26,18 +26,18 @@ export class MessageActions {
   #onEdit;
   #onError;
   #onDone;
-  /** Who reads, or null. */
+  /** The reading user, or null. */
   user = null;
   #moderates = false;
-  /** The row that the menu is for. */
+  /** The row of the open menu. */
   #row = null;
 
   /**
-   * @param {function} options.room returns the room that is open.
-   * @param {function} options.onReply called with the quote that an answer begins with.
-   * @param {function} options.onEdit called with a message that is to be written anew.
-   * @param {function} options.onError called with a sentence on what did not work.
-   * @param {function} options.onDone called with a sentence on what was done.
+   * @param {function} options.room returns the open room.
+   * @param {function} options.onReply called with the quote for an answer.
+   * @param {function} options.onEdit called with a message to edit.
+   * @param {function} options.onError called with a sentence about a failed action.
+   * @param {function} options.onDone called with a sentence about a completed action.
    */
   constructor({ room, onReply, onEdit, onError, onDone }) {
     this.#room = room;
@@ -58,7 +58,7 @@ export class MessageActions {
     $("copy-link").addEventListener("click", () => this.#chosen(({ seq }) => {
       this.#copy(new URL(permalink(this.#room().name, seq), document.baseURI).href, t("The link is copied."));
     }));
-    // Browsers let no page copy that came by plain http://.
+    // On plain http:// browsers allow no copying.
     $("copy-text").hidden = $("copy-link").hidden = !navigator.clipboard;
     $("edit").addEventListener("click", () => this.#chosen((message) => this.#onEdit(message)));
     $("delete").addEventListener("click", () => this.#chosen((message) => this.#delete(message)));
@@ -70,7 +70,7 @@ export class MessageActions {
     });
   }
 
-  /** Begin for a user; `moderates` says whether they may delete what others wrote. */
+  /** Begin for a user; `moderates` says whether the user may delete messages of others. */
   use(user, moderates) {
     this.user = user;
     this.#moderates = moderates;
@@ -98,7 +98,7 @@ export class MessageActions {
     $("quick").firstChild.focus();
   }
 
-  /** What waits, or was refused, of the user's changes to a message, as `Changes.of`. */
+  /** The user's waiting or refused changes to a message, as in `Changes.of`. */
   changesOf({ seq }) {
     return this.#room().changes.of(seq);
   }
@@ -111,12 +111,12 @@ export class MessageActions {
     this.#onEdit(message);
   }
 
-  /** React with an emoji, or take that back; the message tells how that goes. */
+  /** Add or remove a reaction; the message shows the progress. */
   react(message, emoji) {
     this.#room().react(message, emoji).catch(() => {});
   }
 
-  /** Ask whoever writes a growing message to end it. */
+  /** Ask the writer of a streaming message to end it. */
   stop(message) {
     return this.#try(() => this.#room().stop(message));
   }
@@ -133,7 +133,7 @@ export class MessageActions {
   async #delete(message) {
     const question = [t("Delete this message? It is gone for everybody.")];
     if (!(await ask({ question, no: [t("Keep it")], yes: [t("Delete")] }))) return;
-    // The message tells how that goes.
+    // The message shows the progress.
     await this.#room().delete(message).catch(() => {});
   }
 
@@ -144,7 +144,7 @@ export class MessageActions {
     return from && from.user !== this.user ? `${quote}@${inert(from.user)} ` : quote;
   }
 
-  /** Resolves to whether it worked. */
+  /** Run an action; resolves to whether it succeeded. */
   async #try(act) {
     try {
       await act();

@@ -9,7 +9,7 @@ import {
 
 const timeFormat = new Intl.DateTimeFormat(locale, { timeStyle: "short" });
 const fullFormat = new Intl.DateTimeFormat(locale, { dateStyle: "full", timeStyle: "medium" });
-/** What has not grown for so long, or not ended so soon after it was to, has been left by its writer. */
+/** Milliseconds without growth, or from a request to end, after which a streaming message counts as abandoned. */
 const QUIET_MS = 60_000;
 const STOP_MS = 10_000;
 const DELETED = { name: "p", className: "text deleted", text: t("deleted") };
@@ -17,7 +17,7 @@ const DELETED = { name: "p", className: "text deleted", text: t("deleted") };
 export class MessageRow {
   /** The list's item. */
   node;
-  /** The message as it now is. */
+  /** The message in its current state. */
   message;
   #actions;
   #people;
@@ -28,20 +28,20 @@ export class MessageRow {
   #content = null;
   #form = null;
   /**
-   * What is there for some messages only: `user`, `reactions`, `marks`, `stop`, `note` of what the user changes, and
-   * `act`, which opens the menu.
+   * Parts of some messages only: `user`, `reactions`, `marks`, `stop`, `note` about the user's own changes, and `act`,
+   * which opens the menu.
    */
   #parts = {};
   #quiet = null;
-  /** By emoji. */
+  /** The chips of reactions, by emoji. */
   #chips = new Map();
 
   /**
-   * @param {object} message as it now is.
-   * @param {boolean} own whether the user who reads wrote it.
+   * @param {object} message the message in its current state.
+   * @param {boolean} own whether the reading user is the author.
    * @param {string} link the address of the message.
-   * @param {MessageActions} actions what can be done with it.
-   * @param {People} people knows names, and whether two look the same.
+   * @param {MessageActions} actions the menu of the message.
+   * @param {People} people knows names, and whether two names look the same.
    */
   constructor(message, own, link, actions, people) {
     const { at, from } = message;
@@ -63,7 +63,7 @@ export class MessageRow {
     place.append(time);
     this.#head.append(sender, " ", place);
     if (from?.info?.bot === true) sender.after(" ", element("span", "bot", t("Bot")));
-    // What comes later is not read out alone: without its message it says nothing.
+    // Later additions are not read out, because they mean nothing without their message.
     this.#foot.ariaLive = "off";
     this.#body.append(this.#head, this.#foot);
     this.show(message);
@@ -71,7 +71,7 @@ export class MessageRow {
     this.node.append(avatar, this.#body);
   }
 
-  /** Show the message as changes have made it, and touch only what they changed. */
+  /** Show a changed message, and touch only the changed parts. */
   show(message) {
     const { data, state, deleted, edited_at, reactions = {} } = message;
     const isGrowing = state === "streaming" && !deleted;
@@ -81,7 +81,7 @@ export class MessageRow {
     this.#showContent(deleted ? DELETED : dataForm(changes?.data ?? data), isGrowing);
     this.#showChanges(changes);
     this.node.classList.toggle("mentioned", !deleted && mentions(dataText(data), this.#actions.user));
-    // Markup that an edit brings is not read out alone either.
+    // Markup from an edit is not read out alone either.
     if (edited_at || changes?.data) this.#content.nodes[0].ariaLive = "off";
     this.#showReactions(reactions);
     this.#have("act", !deleted, () => this.#menuButton());
@@ -89,7 +89,7 @@ export class MessageRow {
     this.#showGrowth(isGrowing && this.#quiet !== null);
   }
 
-  /** Show that a change waits, or why it was refused. */
+  /** Show that a change waits, or the reason of its refusal. */
   #showChanges(changes) {
     const { note, refused = false, isEdit = false } = changes ?? {};
     this.node.classList.toggle("pending", Boolean(changes) && !refused);
@@ -103,7 +103,7 @@ export class MessageRow {
     this.#parts.note.append(" ", ...(isEdit && !this.message.deleted ? [edit, " "] : []), close);
   }
 
-  /** Give up on what grows after a time in which nothing changes; null for what does not grow. */
+  /** Mark a streaming message as abandoned after a time without changes; null for other messages. */
   #watch(milliseconds) {
     clearTimeout(this.#quiet);
     this.#quiet = milliseconds && setTimeout(() => {
@@ -114,7 +114,7 @@ export class MessageRow {
 
   #showGrowth(isGrowing) {
     const { state, deleted, edited_at } = this.message;
-    // What grows is read out when it is whole.
+    // A streaming message is read out at its end.
     if (isGrowing) this.node.ariaBusy = "true";
     else this.node.removeAttribute("aria-busy");
     const end = state === "cancelled" ? t("stopped") : state === "streaming" && !isGrowing && t("unfinished");
@@ -124,14 +124,14 @@ export class MessageRow {
     this.#have("stop", isGrowing, () => this.#stopButton());
   }
 
-  /** Show anew what depends on names. */
+  /** Update the parts that depend on names. */
   showNames() {
     this.#tellApart();
     const { data, deleted } = this.message;
     if (!deleted && dataText(data).includes("@")) this.show(this.message);
   }
 
-  /** Show who the sender is, if the name of another looks the same. */
+  /** Show the sender's mark, if another user's name looks the same. */
   #tellApart() {
     const { from } = this.message;
     const mark = from && !this.#own ? this.#people.markOf(from) : null;
@@ -139,7 +139,7 @@ export class MessageRow {
     if (mark !== null) this.#parts.user.textContent = mark;
   }
 
-  /** Have a part, or not. */
+  /** Add or remove a part. */
   #have(name, isWanted, make) {
     const known = this.#parts[name];
     if (isWanted === Boolean(known)) return;
@@ -188,7 +188,7 @@ export class MessageRow {
   #stopButton() {
     const stop = button("small stop", t("Stop"), async () => {
       setText(stop.firstChild, t("Stopping…"));
-      // Whether it ends is up to who writes it.
+      // Only the writer can end the message.
       if (!(await this.#actions.stop(this.message))) setText(stop.firstChild, t("Stop"));
       else if (this.#quiet !== null) this.#watch(STOP_MS);
     });
@@ -199,13 +199,13 @@ export class MessageRow {
     const act = button("quiet act", "⋯", () => this.#actions.open(this, act));
     act.ariaLabel = t("Actions");
     act.ariaHasPopup = "true";
-    // Of a long list each would be a stop: Enter on the message opens the menu, too.
+    // In a long list each button would be a tab stop; Enter on the message opens the menu, too.
     act.tabIndex = -1;
     return act;
   }
 }
 
-/** Return the hue that somebody chose, or else one that is always the same for them. */
+/** Return the hue that a user chose, or else a constant hue for the user. */
 function hueOf(from) {
   const chosen = from?.info?.hue;
   return Number.isInteger(chosen) && chosen >= 0 && chosen < 360 ? String(chosen) : hue(from?.user ?? "");

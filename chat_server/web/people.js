@@ -1,24 +1,24 @@
-/** Who is in a room, who types in it, and how far others have read. */
+/** The users of a room: presence, typing and read cursors. */
 
 import { idsAt } from "./mentions.js";
 import { skeleton } from "./lookalikes.js";
 import { spelled, visibleName } from "./text.js";
 
-/** Whoever says that they type is taken to have stopped after so long (docs/protocol.md). */
+/** Milliseconds after which a typing user counts as having stopped (docs/protocol.md). */
 const TYPING_MS = 6_000;
 const MAX_PEOPLE = 1_000;
 
 export class People {
-  /** How many there are; null where the room does not tell. */
+  /** Number of present users; null in rooms without presence. */
   count = null;
   #here = new Map();
-  /** By user, also of those who have gone: mentions and names are told apart by them. */
+  /** Names by user, also of absent users, to resolve mentions and to tell names apart. */
   #names = new Map();
-  /** What all rooms together know. */
+  /** Names by user, from all rooms. */
   #everywhere;
-  /** By the user in lower case, as a mention may have it. */
+  /** Users by their id in lower case, as in mentions. */
   #users = new Map();
-  /** The users of a name, by what all names have in common that look like it. */
+  /** Users by the common form of names that look the same. */
   #namesakes = new Map();
   #typing = new Map();
   #reads = new Map();
@@ -27,10 +27,10 @@ export class People {
   #onName;
 
   /**
-   * @param {string} user who reads.
-   * @param {function} onChange called when what is to be shown has changed.
-   * @param {function} onName called when somebody turns out to have a name.
-   * @param {Map} everywhere the names by user that are known from all rooms.
+   * @param {string} user the reading user.
+   * @param {function} onChange called when the shown state has changed.
+   * @param {function} onName called when a user's name becomes known.
+   * @param {Map} everywhere names by user, from all rooms.
    */
   constructor(user, onChange, onName = () => {}, everywhere = new Map()) {
     this.#user = user;
@@ -39,7 +39,7 @@ export class People {
     this.#everywhere = everywhere;
   }
 
-  /** Begin with a page of those who are there, of an answer to `subscribe`; null if it has none. */
+  /** Begin with the presence page of the answer to `subscribe`, or null. */
   begin(page) {
     this.count = page?.count ?? null;
     this.#here = new Map((page?.users ?? []).map((one) => [one.user, one]));
@@ -69,17 +69,17 @@ export class People {
     }
   }
 
-  /** Those who are there, and whose names are known, in the order of these. */
+  /** The present users with known names, in the order of the names. */
   get here() {
     return [...this.#here.values()].map((one) => this.nameOf(one)).sort((one, other) => one.localeCompare(other));
   }
 
-  /** The names of those who type. */
+  /** The names of typing users. */
   get typing() {
     return [...this.#typing.values()].map(({ name }) => name);
   }
 
-  /** Take how far others have read: `{user, seq}` of each. */
+  /** Take the read cursors of others: `{user, seq}` each. */
   read(readers) {
     for (const { user, seq } of readers) this.#reads.set(user, Math.max(seq, this.#reads.get(user) ?? 0));
     this.#onChange();
@@ -98,9 +98,9 @@ export class People {
   }
 
   /**
-   * Return what tells a user from another whose name looks the same; null if nobody's does.
+   * Return the mark that tells a user from others with a similar name; null without such others.
    *
-   * That is the user's id. Of one that itself looks like the other's the foreign letters are spelled.
+   * The mark is the user's id. If the ids look the same, too, foreign letters are spelled out.
    */
   markOf({ user, name }) {
     const users = this.#namesakes.get(skeleton(visibleName(name, user))) ?? [];
@@ -110,7 +110,7 @@ export class People {
     return others.some((other) => skeleton(other) === skeleton(user)) ? spelled(id) : id;
   }
 
-  /** Return who is mentioned at an `@` of a text, `{name, title, end}`; null if the text has the name already. */
+  /** Return the user mentioned at an `@` of a text, `{name, title, end}`; null if the text shows the name. */
   mentioned(text, at) {
     for (const id of idsAt(text, at)) {
       const user = this.#names.has(id) ? id : this.#users.get(id.toLowerCase());
@@ -121,7 +121,7 @@ export class People {
     return null;
   }
 
-  /** Return the users, and their names, that begin with some letters: `{user, name}`. */
+  /** Return the users with an id or name that begins with some letters: `{user, name}`. */
   find(letters) {
     const low = letters.toLocaleLowerCase();
     const isMeant = (text) => text?.toLocaleLowerCase().startsWith(low);

@@ -1,23 +1,23 @@
-/** How the connection is: shown at once, and told to screen readers once it has lasted. */
+/** The state of the connection: shown at once, and announced to screen readers once steady. */
 
 import { t } from "./language.js";
 import { inert } from "./text.js";
 
-/** A state that does not last so long is not announced. */
+/** Milliseconds that a state must last to be announced. */
 const STEADY_MS = 2_000;
-/** What happens within so long is announced together. */
+/** Milliseconds within which changes are announced together. */
 const TOGETHER_MS = 250;
-/** How long is shown what was done, and how much longer for each character of it. */
+/** Milliseconds that a note is shown, and the additional milliseconds for each character. */
 const SHOWN_MS = 3_000;
 const READ_MS = 60;
 /** Attempts that fail before the page looks for the reason. */
 const FAILURES = 2;
 const PROBE = "static/icon.svg";
 const PROBE_TIMEOUT_MS = 5_000;
-/** What `/health/ready` calls a server that cannot keep messages (docs/operations.md). */
+/** Words of `/health/ready` for a server that cannot store messages (docs/operations.md). */
 const STORELESS = ["deaf", "unavailable", "full", "readonly", "misconfigured"];
 
-/** A live region, for those who do not see what changes, and a note of what was done, for those who do. */
+/** A live region for screen readers, and a visible note for sighted users. */
 export class Announcer {
   #node;
   #shown;
@@ -27,14 +27,14 @@ export class Announcer {
 
   /**
    * @param {Element} node the live region.
-   * @param {Element} shown what shows, for a while, a text that is told.
+   * @param {Element} shown the visible note, which shows each told text for a while.
    */
   constructor(node, shown) {
     this.#node = node;
     this.#shown = shown;
   }
 
-  /** Say what was done, and show it for a while. */
+  /** Announce a completed action, and show the text for a while. */
   tell(text) {
     this.say(text);
     showText(this.#shown, text);
@@ -42,7 +42,7 @@ export class Announcer {
     this.#hiding = setTimeout(() => showText(this.#shown, ""), SHOWN_MS + READ_MS * text.length);
   }
 
-  /** Say what happened; of several things at once only the last. */
+  /** Announce an event; of several events at once only the last. */
   say(text) {
     clearTimeout(this.#event);
     this.#node.textContent = "";
@@ -51,7 +51,7 @@ export class Announcer {
     }, TOGETHER_MS);
   }
 
-  /** Say how things are now, if that lasts and was not the last that was said. */
+  /** Announce a state, if the state lasts and was not the last announced one. */
   settle(text) {
     const state = this.#state;
     if (text === state.next) return;
@@ -86,7 +86,7 @@ export class ConnectionStatus {
   #announcer;
   #url;
   #countdown = null;
-  /** What the client said last: a state, and when the next attempt is due. */
+  /** The client's last report: a state, and the time of the next attempt. */
   #state = "connecting";
   #due = 0;
   #error = null;
@@ -110,7 +110,7 @@ export class ConnectionStatus {
     this.#announcer = announcer;
     this.#url = url;
     this.#retry.addEventListener("click", () => {
-      // The client takes it for a page that was frozen, and looks at once.
+      // The client takes the event for the end of a freeze, and checks the connection at once.
       document.dispatchEvent(new Event("resume"));
     });
     // `navigator.onLine` alone says nothing: a server on this computer needs no network.
@@ -126,7 +126,7 @@ export class ConnectionStatus {
     this.show("connecting", {});
   }
 
-  /** Show a state of the client, with the details that it gave. */
+  /** Show a state of the client, with its details. */
   show(state, { error = null, retryInMs = 0 }) {
     clearInterval(this.#countdown);
     this.#state = state;
@@ -142,7 +142,7 @@ export class ConnectionStatus {
     if (retryInMs > 1000) this.#countdown = setInterval(() => this.#render(), 1000);
   }
 
-  /** Show that a room is not opened yet, though there is a connection, and whether for want of a store; null when it is. */
+  /** Show that a room waits in spite of a connection, and whether for lack of a store; null once the room is open. */
   waitFor(room, hasStore = true) {
     this.#room = room;
     this.#hasStore = hasStore;
@@ -194,7 +194,7 @@ export class ConnectionStatus {
     this.#announcer.settle(isAway ? t("No network.") : texts[this.#state] || "");
   }
 
-  /** Say why there has never been a connection, as far as a page can find out. */
+  /** Show why no connection was ever made, as far as a page can find out. */
   async #diagnose() {
     const state = this.#state;
     const error = this.#error;
@@ -215,7 +215,7 @@ export class ConnectionStatus {
   }
 }
 
-/** Resolves to whether the server can keep messages, as far as it tells. */
+/** Resolves to whether the server can store messages, as far as it tells. */
 export async function hasStore() {
   try {
     const response = await fetch("health/ready", { cache: "no-store", signal: AbortSignal.timeout(PROBE_TIMEOUT_MS) });
@@ -225,7 +225,7 @@ export async function hasStore() {
   }
 }
 
-/** Show a text, or hide its place; a text that stands there already is not read out again. */
+/** Show a text, or hide the node without one; an unchanged text is not read out again. */
 export function showText(node, text) {
   if (node.textContent !== text) node.textContent = text;
   node.hidden = text === "";

@@ -1,18 +1,18 @@
-/** A text in the document that may change: of a long one its beginning, and markup as what it means. */
+/** Shows a changing text with its markup, and the beginning of a long text. */
 
 import { locale, t } from "./language.js";
 import { parse } from "./markup.js";
 import { dataText, element, setText } from "./text.js";
 
-/** A longer text is shown in part, with a button for the rest. */
+/** Characters beyond which a text is shown in part, with a button for the rest. */
 const MAX_CHARACTERS = 2_000;
 const MAX_LINES = 24;
-/** Folding must hide something worth a press: half as much again. */
+/** Factor beyond which folding hides enough to be worth a press: half as much again. */
 const WORTH = 1.5;
-/** What was seen growing is folded only where it would fill many pages. */
+/** Factor beyond which a text that grew on the screen is folded: many pages. */
 const WATCHED = 8;
 const MAX_GIST = 300;
-/** What stands on lines of its own. */
+/** Elements that stand on lines of their own. */
 const BLOCKS = new Set(["blockquote", "li", "ol", "pre", "ul"]);
 const LINE_END = /\r\n?|[\n\v\f\u0085\u2028\u2029]/gu;
 
@@ -22,8 +22,7 @@ export function textNodes(text) {
 }
 
 /**
- * Return what data says in a line or two, without markup, with the names that `people` knows: an answer is not
- * what it quotes.
+ * Return a line or two of data's text, without markup and quotes, with the names that `people` knows.
  */
 export function gist(data, people) {
   const text = dataText(data);
@@ -32,7 +31,7 @@ export function gist(data, people) {
   return plainText(answer.slice(0, MAX_GIST), (text, at) => people.mentioned(text, at));
 }
 
-/** Return a text without its markup; `whom` tells who is mentioned, as for `parse`. */
+/** Return a text without markup; `whom` finds the mentioned users, as in `parse`. */
 export function plainText(text, whom) {
   return plain(parse(text, whom)).trim();
 }
@@ -41,10 +40,10 @@ function plain(nodes) {
   return nodes.map((node) => (node.tag ? `${plain(node.children)}${BLOCKS.has(node.tag) ? "\n" : ""}` : node)).join("");
 }
 
-/** Shows a text that may change; of a long one its beginning, and a button that shows the rest. */
+/** Shows a changing text; a long text is cut, with a button that shows the rest. */
 export class TextView {
   #node;
-  /** The innermost block at the end, where a message grows. */
+  /** The innermost block at the end, where a streaming message grows. */
   #tail = null;
   #more = null;
   #form;
@@ -53,14 +52,14 @@ export class TextView {
   #watched = false;
 
   /**
-   * @param {object} form what is shown, as `dataForm` returns it.
-   * @param {People} [people] knows the names of those who are mentioned.
+   * @param {object} form the text and its element, as returned by `dataForm`.
+   * @param {People} [people] knows the names of mentioned users.
    * @param {boolean} [grows] whether the text is growing.
    */
   constructor(form, people, grows) {
     this.#people = people;
     this.#node = element(form.name, form.className);
-    // Each paragraph follows its own first letter (messages.css), and none what stands around it.
+    // Each paragraph takes its direction from its own first letter (messages.css), not from its surroundings.
     this.#node.dir = form.name === "code" ? "ltr" : "auto";
     this.show(form, grows);
   }
@@ -69,7 +68,7 @@ export class TextView {
     return this.#more ? [this.#node, this.#more] : [this.#node];
   }
 
-  /** Show another text in the same nodes, so that focus and selection stay; the form's name stays too. */
+  /** Show another text in the same nodes, so that focus and selection stay; the form's name must not change. */
   show(form, grows = false) {
     this.#form = form;
     this.#watched ||= grows;
@@ -84,7 +83,7 @@ export class TextView {
     }
     const isAll = this.#all;
     this.#node.className = isAll ? `${className} all` : className;
-    // What scrolls must be within reach of the keyboard.
+    // A scrolling element must be reachable by keyboard.
     if (isAll) this.#node.tabIndex = 0;
     else this.#node.removeAttribute("tabindex");
     const shown = isLong && !isAll ? `${text.slice(0, end)}…` : text;
@@ -117,7 +116,7 @@ export class TextView {
   }
 }
 
-/** Let an element contain a tree of `parse`; of what it contained that stays which is like it. */
+/** Put a tree of `parse` into an element, and keep the existing nodes that are equal. */
 function fill(parent, nodes) {
   let at = parent.firstChild;
   for (const node of nodes) {
@@ -157,7 +156,7 @@ function begun(tag) {
   return node;
 }
 
-/** Return where the part of a text ends that is shown at first: all of it up to so many times the bound. */
+/** Return the end of a text's excerpt; a text of at most `factor` times the bound is shown whole. */
 function excerptEnd(text, factor) {
   if (boundedEnd(text, factor) === text.length) return text.length;
   const end = boundedEnd(text, 1);
@@ -166,7 +165,7 @@ function excerptEnd(text, factor) {
   return half ? end - 1 : end;
 }
 
-/** Return where a text has so many times the characters or lines that are shown of a long one. */
+/** Return the index at which a text exceeds `factor` times the characters or lines of an excerpt. */
 function boundedEnd(text, factor) {
   const end = Math.min(text.length, MAX_CHARACTERS * factor);
   let lines = 0;

@@ -1,5 +1,5 @@
 /**
- * What users wrote, as nodes and texts that can be shown anywhere on the page.
+ * Turns user texts into nodes and texts that are safe anywhere on the page.
  *
  * User text is never parsed as HTML, never changes the direction of the text around it, and takes
  * a bounded part of the page.
@@ -9,7 +9,7 @@ const MAX_NAME = 200;
 
 /** C0, C1 and the characters that embed or override a direction up to the end of the line. */
 const CONTROLS = /[\u0000-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/gu;
-/** A name without any of these cannot be seen. */
+/** The visible characters; a name needs one at least. */
 const VISIBLE = /[\p{L}\p{N}\p{P}\p{S}]/u;
 
 export function element(name, className, text) {
@@ -19,13 +19,13 @@ export function element(name, className, text) {
   return node;
 }
 
-/** Return a name in one line, with U+FFFD for characters that would act on what is around it. */
+/** Return a name in one line, with U+FFFD for characters that would act on their surroundings. */
 export function inert(name) {
   const line = String(name).slice(0, MAX_NAME).replace(/\s+/gu, " ");
   return line.toWellFormed?.().replace(CONTROLS, "\ufffd") ?? line.replace(CONTROLS, "\ufffd");
 }
 
-/** Return the first of the names that can be seen. */
+/** Return the first visible name. */
 export function visibleName(...names) {
   return inert(names.find((name) => name && VISIBLE.test(name)) ?? "?");
 }
@@ -40,19 +40,19 @@ export function nameNode(name, className = "") {
   return element("bdi", className, inert(name));
 }
 
-/** Return `{text}` as its text, and data of any other form as the JSON that it is. */
+/** Return the text of `{text}`, and the JSON of data of any other form. */
 export function dataText(data) {
   return typeof data?.text === "string" ? data.text : JSON.stringify(data);
 }
 
-/** Return how data is shown: the element's `name`, "div" for markup, its `className`, and the `text` in it. */
+/** Return the form of shown data: the element's `name`, "div" for markup, `className` and `text`. */
 export function dataForm(data) {
   const text = dataText(data);
   if (text === data?.text) return { name: "div", className: "text", text };
   return { name: "code", className: "text data", text: text.replace(CONTROLS, escaped) };
 }
 
-/** Let a text node say something else, and replace only what differs: a selection beside that stays. */
+/** Change a text node, and replace only the differing part, so that a selection beside it stays. */
 export function setText(node, text) {
   const known = node.data;
   if (known === text) return;
@@ -64,7 +64,7 @@ export function setText(node, text) {
   node.replaceData(start, known.length - start - end, text.slice(start, text.length - end));
 }
 
-/** Return a name with its characters outside of ASCII as the numbers that they have in Unicode. */
+/** Return a name with Unicode numbers in place of characters outside of ASCII. */
 export function spelled(name) {
   return name.replace(/[^ -~]/gu, (character) => `[U+${character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}]`);
 }
@@ -79,7 +79,7 @@ export function initials(name) {
   return letters.join("").toUpperCase() || "?";
 }
 
-/** Return a colour, as a hue in degrees, that is always the same for one user. */
+/** Return a user's constant colour, as a hue in degrees. */
 export function hue(user) {
   let hash = 7;
   for (const character of user) hash = (hash * 31 + character.codePointAt(0)) % 360_000;
