@@ -65,6 +65,9 @@ class Consumers:
         self._tasks: list[asyncio.Task[None]] = []
         self._leading: asyncio.Task[None] | None = None
         self._released: dict[str, Cursor] = {}
+        # A stop must not overtake hints that a task is moving: to `_drain` they would not exist.
+        self._sharing = asyncio.Lock()
+        self._taking = asyncio.Lock()
 
     @property
     def is_leading(self) -> bool:
@@ -110,9 +113,9 @@ class Consumers:
             TimeoutError: the hints have not come in time.
         """
         async with asyncio.timeout(seconds):
-            await self._feed.share()
-            while topics := await self._feed.take(HINTS_AT_ONCE):
-                self._add(topics)
+            await self._share_hints()
+            while await self._queue_hints():
+                pass
         idle = {asyncio.create_task(each.wait_until_idle()): each for each in self._followers}
         try:
             done, _ = await asyncio.wait(idle, timeout=seconds)
@@ -164,20 +167,27 @@ class Consumers:
         while True:
             await asyncio.sleep(HINT_SECONDS)
             with suppress(Unavailable):
-                await self._feed.share()
+                await self._share_hints()
+
+    async def _share_hints(self) -> None:
+        async with self._sharing:
+            await self._feed.share()
 
     async def _take_hints(self) -> None:
         while True:
-            topics: Sequence[str] = ()
+            count = 0
             with suppress(Unavailable):
-                topics = await self._feed.take(HINTS_AT_ONCE)
-                self._add(topics)
-            if len(topics) < HINTS_AT_ONCE:
+                count = await self._queue_hints()
+            if count < HINTS_AT_ONCE:
                 await asyncio.sleep(HINT_SECONDS)
 
-    def _add(self, topics: Sequence[str]) -> None:
-        for follower in self._followers:
-            follower.add(topics)
+    async def _queue_hints(self) -> int:
+        """Take hints, and queue their topics; return the number of hints."""
+        async with self._taking:
+            topics = await self._feed.take(HINTS_AT_ONCE)
+            for follower in self._followers:
+                follower.add(topics)
+            return len(topics)
 
     async def _sweep(self) -> None:
         while True:

@@ -1,11 +1,15 @@
-"""A consumer in memory that fails as it is told, and a lease that is given by hand."""
+"""A consumer in memory that fails as it is told, a lease that is given by hand, and a slow feed."""
 
-from collections.abc import Collection, Mapping, Sequence
+import asyncio
+from asyncio import Future
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 
 import msgspec
 
 from chat_server.consumers.ports import Batch, Cursor, Outdated
+from chat_server.events import Position
 from chat_server.protocol.errors import Unavailable
+from chat_server.realtime.ports import FeedStore
 
 
 class Shelf:
@@ -79,3 +83,40 @@ class Grant:
 
     async def release(self) -> None:
         self.released = True
+
+
+class HeldFeed:
+    """A feed of one worker whose hints stay in the hands of one call until the gate is open.
+
+    Args:
+        feed: has the hints; the topics themselves are not named, so that no sweep finds them.
+        held: the call, `share` or `take`.
+    """
+
+    def __init__(self, feed: FeedStore, held: str) -> None:
+        self._feed = feed
+        self._held = held
+        self._shared: list[str] = []
+        self.gate = asyncio.Event()
+        self.is_holding = False
+
+    async def share(self) -> None:
+        self._shared += await self._hold("share", await self._feed.take(1_000))
+
+    async def take(self, limit: int) -> list[str]:
+        hints, self._shared = self._shared[:limit], self._shared[limit:]
+        return await self._hold("take", hints)
+
+    async def positions(self) -> AsyncIterator[Mapping[str, Position]]:
+        nothing: list[Mapping[str, Position]] = []
+        for positions in nothing:
+            yield positions
+
+    def release(self, topic: str, position: Position) -> "Future[None]":
+        return self._feed.release(topic, position)
+
+    async def _hold(self, call: str, hints: list[str]) -> list[str]:
+        if hints and call == self._held:
+            self.is_holding = True
+            await self.gate.wait()
+        return hints

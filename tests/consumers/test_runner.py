@@ -16,7 +16,7 @@ from chat_server.settings import BrokerSettings
 
 from ..broker.helpers import TOPIC, Store, draft
 from ..rig.waiting import until, until_async
-from .doubles import Collector, Grant, Shelf
+from .doubles import Collector, Grant, HeldFeed, Shelf
 
 FOLLOWED = Retention(1_000, 3_600.0, held_size=4_000, held_bytes=1_000_000)
 TOPICS = [f"room:{number}" for number in range(20)]
@@ -188,6 +188,25 @@ async def test_a_stop_takes_what_was_stored_before(store: Store, run: Run) -> No
     await until(lambda: consumers.is_leading)
     await publish(broker, TOPICS, 5)
     await consumers.stop(drain_seconds=30)
+    assert has_taken(shelf, TOPICS, 5)()
+
+
+@pytest.mark.parametrize("held", ["share", "take"])
+async def test_a_stop_waits_for_hints_that_are_on_their_way(held: str) -> None:
+    broker, _ = await Store("memory").start()
+    assert isinstance(broker, Feed)
+    shelf = Shelf()
+    feed = HeldFeed(broker.feed, held)
+    consumers = Consumers(broker, feed, Grant(), [Collector(shelf)])
+    consumers.start()
+    await until(lambda: consumers.is_leading)
+    await publish(broker, TOPICS, 5)
+    await until(lambda: feed.is_holding)
+    stop = asyncio.create_task(consumers.stop(drain_seconds=30))
+    for _ in range(100):  # So many turns are enough for a stop that waits for nothing.
+        await asyncio.sleep(0)
+    feed.gate.set()
+    await stop
     assert has_taken(shelf, TOPICS, 5)()
 
 
