@@ -6,7 +6,7 @@ import { Composer } from "./composer.js";
 import { proposeEmoji } from "./emoji.js";
 import { listenToKeys } from "./keyboard.js";
 import { t } from "./language.js";
-import { mentionStart } from "./mentions.js";
+import { mentionStart, nameWritten } from "./mentions.js";
 import { Notifier } from "./notifier.js";
 import { Outbox } from "./outbox.js";
 import { RoomField } from "./room-field.js";
@@ -260,12 +260,16 @@ class ChatPage {
     this.#list.render();
   }
 
-  /** Propose people whose names begin as the mention does that is being written. */
+  /** Propose people whose names begin as the mention does that is being written; take the one who is named in full. */
   #proposePeople(text, cursor) {
+    const people = this.#rooms.get(this.#view.room)?.people;
+    const written = nameWritten(text, cursor);
+    const user = written && people?.called(written.name);
+    if (user) return { start: written.start, whole: `@${user}${text[cursor - 1]}` };
     const start = mentionStart(text, cursor);
     if (start < 0) return null;
     const begun = text.slice(start + 1, cursor);
-    const found = this.#rooms.get(this.#view.room)?.people.find(begun) ?? [];
+    const found = people?.find(begun) ?? [];
     // Of a whole one there is nothing to take: Enter sends.
     if (found.some(({ user }) => user === begun)) return null;
     const proposals = found.map(({ user, name }) => ({ label: name, hint: user, text: `@${user} ` }));

@@ -22,6 +22,13 @@ export function* idsAt(text, at) {
   }
 }
 
+/** Return what a space or the like ends that may be a name behind an `@`, `{start, name}`, or null. */
+export function nameWritten(text, cursor) {
+  const start = text.lastIndexOf("@", cursor - 1);
+  if (start < 0 || cursor - start > MAX_ID || !/[\s,!?]/u.test(text[cursor - 1])) return null;
+  return start > 0 && WORD.test(text[start - 1]) ? null : { start, name: text.slice(start + 1, cursor - 1) };
+}
+
 /** Return where a mention begins that is being written before the cursor, or -1. */
 export function mentionStart(text, cursor) {
   const at = text.lastIndexOf("@", cursor - 1);

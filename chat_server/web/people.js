@@ -131,6 +131,15 @@ export class People {
       .sort((one, other) => this.#here.has(other.user) - this.#here.has(one.user));
   }
 
+  /** Return the other user whose name was written out, if no other name begins like that; else null. */
+  called(name) {
+    const [one, other] = this.find(name);
+    const low = name.toLocaleLowerCase();
+    const isMeant = one && !other && one.name.toLocaleLowerCase() === low;
+    // Who is called as their id is mentioned already.
+    return isMeant && one.user.toLocaleLowerCase() !== low ? one.user : null;
+  }
+
   /** Remember the name of a user. */
   know({ user, name }) {
     if (this.#names.size >= MAX_PEOPLE && !this.#names.has(user)) return;

@@ -287,6 +287,28 @@ async def test_where_presence_is_off_nobody_is_counted(visit: Visit) -> None:
     await expect(alice.page.locator("#people-button")).to_be_hidden()
 
 
+async def test_a_name_that_is_written_out_mentions(visit: Visit, social: ServerProcess) -> None:
+    alice = await visit("alice", "named", at=social)
+    async with (
+        connect(social.url, token=mint("u-21", name="Bob B.")) as bob,
+        connect(social.url, token=mint("u-22", name="Ann")) as ann,
+        connect(social.url, token=mint("u-23", name="Ann Smith")) as smith,
+        connect(social.url, token=mint("carl")) as carl,
+    ):
+        for one in (bob, ann, smith, carl):
+            await one.publish("room:named", {"text": "I am here"})
+        await expect(alice.log).to_have_count(4)
+    for written, sent in (
+        ("hi @bob b. and @Ann Smith, hello", "hi @u-21 and @u-23, hello"),
+        ("@carl and @U-21 are mentioned", "@carl and @U-21 are mentioned"),
+        # Which of the two is meant is not known yet, and an address mentions nobody.
+        ("@Ann is@bob b. here", "@Ann is@bob b. here"),
+    ):
+        await alice.field.press_sequentially(written)
+        await expect(alice.field).to_have_value(sent)
+        await alice.field.fill("")
+
+
 async def test_mentions_are_completed_and_told(visit: Visit, social: ServerProcess) -> None:
     alice = await visit("alice", "mention", at=social)
     bob = await visit(at=social)
