@@ -1,6 +1,6 @@
-/** What stands in the page's address: a room, and in a link also a token. */
+/** Reads and writes the page's address: a room, and in a link also a token. */
 
-/** What may follow `room:` in a topic (docs/protocol.md, section 1). */
+/** A valid name after `room:` in a topic (docs/protocol.md, section 1). */
 const ROOM = /^[A-Za-z0-9._~@-]+(:[A-Za-z0-9._~@-]+)*$/;
 const MAX_ROOM = 200;
 const INVITATION = /^[\w-]{1,256}$/;
@@ -18,7 +18,7 @@ export function topicOf(room) {
   return `room:${room}`;
 }
 
-/** Return the room of a topic, or null if it is no room's. */
+/** Return the room of a topic, or null for other topics. */
 export function roomOf(topic) {
   return topic.startsWith("room:") ? topic.slice("room:".length) : null;
 }
@@ -30,13 +30,13 @@ export function webSocketUrl() {
   return url.href;
 }
 
-/** Return the address of a room, or of a message in it, as a part of this page's. */
+/** Return the address of a room, or of a message in a room, on this page. */
 export function permalink(room, seq = null) {
   const place = `#room=${encodeURIComponent(room)}`;
   return seq === null ? place : `${place}&seq=${seq}`;
 }
 
-/** Return what the address holds, and take what is secret out: others may see it. */
+/** Return the parts of the address, and remove secrets, which others could see. */
 export function takeFragment() {
   const values = new URLSearchParams(location.hash.slice(1));
   const [token, room, seq] = [values.get("token"), values.get("room"), Number(values.get("seq"))];
@@ -50,7 +50,7 @@ export function takeFragment() {
   };
 }
 
-/** Show a room, or a message in it, in the address; with `isNew` the browser's Back leads to the one before. */
+/** Show a room, or a message in a room, in the address; with `isNew` Back returns to the address before. */
 export function showAddress(room, seq = null, isNew = false) {
   const hash = permalink(room, seq);
   if (location.hash === hash) return;

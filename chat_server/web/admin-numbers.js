@@ -1,4 +1,4 @@
-/** Numbers of the server over time: what `/metrics` has, and what the workers tell. */
+/** Numbers of the server over time, from `/metrics` and from the workers. */
 
 import { WINDOW_MS } from "./admin-plot.js";
 
@@ -17,14 +17,14 @@ export function sums(text) {
 }
 
 export class Numbers {
-  /** By name: pairs of a time and a value, the newest last. */
+  /** Pairs of a time and a value by name, the newest last. */
   lines = { connections: [], received: [], sent: [], lag: [], store: [] };
   #before = null;
 
   /**
-   * Add what was heard at one time; each of the three is null if it was not.
+   * Add the answers of one time; each of the three may be null for a missing answer.
    *
-   * @param {object[] | null} nodes as `/api/admin/nodes` lists them.
+   * @param {object[] | null} nodes the rows of `/api/admin/nodes`.
    * @param {object | null} health
    * @param {Map | null} metrics
    */
@@ -45,7 +45,7 @@ export class Numbers {
     while (line[0][0] < at - WINDOW_MS) line.shift();
   }
 
-  /** Return a function that tells by how much a counter has grown in a second, or null. */
+  /** Return a function that returns the growth of a counter per second, or null. */
   #rates(at, metrics) {
     const before = this.#before;
     this.#before = metrics && { at, metrics };

@@ -1,4 +1,4 @@
-/** What can be ordered: each order is asked for with a reason, and its answer says who has obeyed. */
+/** The orders of operators: each needs a reason, and the answer names the workers that obeyed. */
 
 import { Refusal } from "./account.js";
 import { sentence } from "./admin-api.js";
@@ -10,9 +10,9 @@ const USER = { name: "user", label: "User" };
 const TOPIC = { name: "topic", label: "Topic" };
 
 /**
- * By verb. A field with `choice` is one of several; `times` are durations, the first of which is taken
- * if nobody chooses. `anywhere`: for whoever has the grant for some topics only, too. `already` is told
- * where the order found it so.
+ * Orders by verb. A field with `choice` is one of several; `times` are durations, the first by default.
+ * `anywhere`: also for operators with a grant for some topics only. `already` is the text for an order
+ * without effect.
  */
 export const ORDERS = {
   block: {
@@ -70,12 +70,12 @@ export const ORDERS = {
 export class Orders {
   #api;
   #verb = null;
-  /** Fields that are set already, and functions that read the others. */
+  /** Known fields, and functions that read the other fields. */
   #given = {};
   #readers = [];
   #isUnderWay = false;
 
-  /** @param {function} onDone called once the answer was read; connections take a moment to close. */
+  /** @param {function} onDone called after the answer; connections take a moment to close. */
   constructor(api, onDone) {
     this.#api = api;
     $("order").onclose = onDone;
@@ -89,10 +89,10 @@ export class Orders {
   }
 
   /**
-   * Return a button that asks for an order.
+   * Return a button for an order.
    *
-   * @param {object} given the fields that are known.
-   * @param {object} [options.about] what is told besides, and not sent.
+   * @param {object} given the known fields.
+   * @param {object} [options.about] further facts to show, not sent.
    */
   button(verb, given, { className = "quiet", label = `${ORDERS[verb].title}…`, about = {} } = {}) {
     const more = ORDERS[verb].anywhere ? "" : " everything";
@@ -112,7 +112,7 @@ export class Orders {
     $("order-end").hidden = true;
     $("order-answer").replaceChildren();
     const known = Object.entries({ ...about, ...given }).map(([name, value]) => [labelOf(name), value]);
-    // As text in one line: what the name is made of cannot rearrange the question.
+    // As text in one line, so that a name cannot rearrange the question.
     const parts = known.length ? [facts(known)] : [];
     for (const field of fields) {
       const names = field.choice ? Object.keys(field.choice) : [field.name];

@@ -7,9 +7,9 @@
  *     chat.subscribe("room:lobby", { last: 50, onEvent: (event) => console.log(event) });
  *     await chat.publish("room:lobby", { text: "hello" });
  *
- * It reconnects by itself. Subscriptions go on where they stood, without a hole or a repeat; what
- * cannot be had any more is told by an event of type `gap`. What is published or changed while there
- * is no connection is kept, and sent in the order of its topic, each once.
+ * The client reconnects by itself. Subscriptions resume at their positions, without a hole or a repeat; an
+ * event of type `gap` reports events that are lost. Publications and changes without a connection are
+ * kept, and later sent in the order of each topic, each once.
  */
 
 import { ChatError, copied, later, now } from "./client-common.js";
@@ -42,14 +42,14 @@ export { ChatError, Messages, changed, isChange };
  * @typedef {import("./client-topics.js").Subscription} Subscription
  */
 
-/** Who types says so again after this time, and is taken to have stopped after twice as long. */
+/** Milliseconds between two typing signals; a user without a signal for twice as long has stopped. */
 const TYPING_MS = 3_000;
 
 export class ChatClient {
   #topics = new Topics();
   #outbox = new Outbox(this.#topics);
   #streams = new Streams(this.#outbox, () => this.#link.online?.limits);
-  /** When the user was last said to be typing, by topic. */
+  /** Times of the last typing signals, by topic. */
   #typedAt = new Map();
   #link;
 
@@ -117,9 +117,9 @@ export class ChatClient {
   /**
    * Append a message to a topic; resolves to `{seq, epoch, at, duplicate}` once it is stored.
    *
-   * If it is rejected, `error.mayBeSent` tells whether the message may be stored all the same.
-   * Those of one topic leave one after the other, so that they keep their order even if the server refuses
-   * one for a while; `onDelay` is told of that.
+   * If the promise is rejected, `error.mayBeSent` tells whether the message may be stored all the same.
+   * Messages of one topic leave one after the other, and so keep their order even if the server refuses one
+   * for a while; the client then calls `onDelay`.
    *
    * @param {string} topic
    * @param {unknown} data any value that JSON can express, so not NaN; half surrogate pairs become U+FFFD.
@@ -132,18 +132,18 @@ export class ChatClient {
 
   // Messages that change -------------------------------------------------------------------------
   //
-  // All of these keep the promises of `publish`, and take its options.
+  // All changes keep the promises of `publish`, and take its options.
   //
-  // They have one more option, `epoch`: that of the answer which named the `seq` (`publish`, `history`),
-  // or of the subscription's `position` when the event came. After the store was lost a `seq` may be
-  // another message's; with its `epoch` the change is `not_found` then.
+  // A further option is `epoch`: from the answer with the `seq` (`publish`, `history`), or from the
+  // subscription's `position` when the event came. After a loss of the store a `seq` may name another
+  // message; with the old `epoch` the change then fails as `not_found`.
 
   /**
-   * Put other data into the message `seq`.
+   * Replace the data of the message `seq`.
    *
    * @param {string} topic
    * @param {number} seq
-   * @param {unknown} data as of `publish`.
+   * @param {unknown} data as in `publish`.
    * @param {ChangeOptions} [options]
    * @returns {Promise<Changed>}
    */
@@ -166,7 +166,7 @@ export class ChatClient {
   }
 
   /**
-   * Take the data of the message `seq` away for good.
+   * Delete the data of the message `seq` for good.
    *
    * @param {string} topic
    * @param {number} seq
@@ -178,7 +178,7 @@ export class ChatClient {
   }
 
   /**
-   * Add the user's reaction to the message `seq`, or with `remove: true` take it back.
+   * Add the user's reaction to the message `seq`, or remove the reaction with `remove: true`.
    *
    * @param {string} topic
    * @param {number} seq
@@ -203,10 +203,10 @@ export class ChatClient {
   }
 
   /**
-   * Publish a message that grows; resolves to it: `write(text)`, `complete()`, `cancel()`.
+   * Publish a streaming message; resolves to its stream: `write(text)`, `complete()`, `cancel()`.
    *
-   * What is written while an append is under way leaves with the next one. If the store has lost the
-   * message, the next append is `not_found`: it never reaches another message.
+   * Text written while an append is under way leaves with the next append. If the store has lost the
+   * message, the next append fails as `not_found`, and never reaches another message.
    *
    * @param {string} topic
    * @param {{ data?: string | { text: string, [name: string]: unknown } }} [options]
@@ -219,7 +219,7 @@ export class ChatClient {
   // What is not stored ---------------------------------------------------------------------------
 
   /**
-   * Send `data` to those who are subscribed at the moment; rejected if there is no connection.
+   * Send `data` to the present subscribers; rejected without a connection.
    *
    * @param {string} topic
    * @param {unknown} data any value that JSON can express.
@@ -230,9 +230,9 @@ export class ChatClient {
   }
 
   /**
-   * Say that the user is typing; to be called at each key. Every 3 seconds one call is sent.
+   * Signal that the user is typing; to be called at each key. Every 3 seconds one call is sent.
    *
-   * Whoever receives `{typing: true}` shows it for 6 seconds.
+   * Receivers of `{typing: true}` show the user as typing for 6 seconds.
    *
    * @param {string} topic
    */
@@ -243,7 +243,7 @@ export class ChatClient {
   }
 
   /**
-   * Ask the author of the message `seq`, which grows, to end it.
+   * Ask the author of the streaming message `seq` to end it.
    *
    * @param {string} topic
    * @param {number} seq
@@ -267,9 +267,9 @@ export class ChatClient {
   }
 
   /**
-   * Read where a topic stands now; resolves to `{epoch, seq}`.
+   * Read the position of a topic, by HTTP; resolves to `{epoch, seq}`.
    *
-   * For who then loads a snapshot, and subscribes with `since` behind it. It is asked by HTTP.
+   * The caller may then load a snapshot, and subscribe with the position as `since`.
    *
    * @param {string} topic
    * @returns {Promise<Position>}
@@ -279,10 +279,10 @@ export class ChatClient {
   }
 
   /**
-   * Count what the user has not read, by topic.
+   * Count the user's unread messages, by topic.
    *
-   * @param {...(string | { readers?: boolean })} topics the last one may be options: `readers` asks who
-   *   else has read how far, too.
+   * @param {...(string | { readers?: boolean })} topics the last argument may be options: `readers` asks for
+   *   the read cursors of others, too.
    * @returns {Promise<Record<string, Unread>>}
    */
   async unread(...topics) {
@@ -292,7 +292,7 @@ export class ChatClient {
   }
 
   /**
-   * Read who is in a topic: users behind `after`, for the next page; at most `limit`, 1 to 1,000.
+   * Read the users present in a topic: users behind `after`, for the next page; at most `limit`, 1 to 1,000.
    *
    * @param {string} topic
    * @param {{ after?: string, limit?: number }} [options]
@@ -303,9 +303,9 @@ export class ChatClient {
   }
 
   /**
-   * Call a method of the application around the server; resolves to what that returns.
+   * Call a method of the application around the server; resolves to the method's result.
    *
-   * It is sent once. If it is rejected with `connection_lost`, it may have had effects.
+   * The call is sent once. After a rejection with `connection_lost`, the call may have had effects.
    *
    * @param {string} method
    * @param {unknown} [data] any value that JSON can express.

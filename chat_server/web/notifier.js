@@ -1,4 +1,4 @@
-/** Tells of what is unread while nobody looks: by the title, the icon, and a notification of the desktop. */
+/** Reports unread messages while the page is hidden: title, icon, and desktop notifications. */
 
 import { t } from "./language.js";
 import { mentions } from "./mentions.js";
@@ -17,14 +17,14 @@ export class Notifier {
   #rooms = null;
   #title = t("Chat");
 
-  /** @param {function} onGo called with the room and the `seq` of a notification that was chosen. */
+  /** @param {function} onGo called with the room and the `seq` of a chosen notification. */
   constructor(onGo) {
     this.#onGo = onGo;
     $("notify-yes").addEventListener("click", () => this.#answer(true));
     $("notify-no").addEventListener("click", () => this.#answer(false));
   }
 
-  /** Tell a user of their rooms; null for nobody. */
+  /** Report the rooms of a user from now on; null for no user. */
   use(user, rooms) {
     this.#user = user;
     this.#rooms = rooms;
@@ -37,11 +37,11 @@ export class Notifier {
     this.render();
   }
 
-  /** Show in title and icon how much is unread. */
+  /** Show the number of unread messages in title and icon. */
   render() {
     const unread = this.#rooms ? [...this.#rooms].reduce((sum, room) => sum + room.unread, 0) : 0;
     const title = unread > 0 ? `(${unread}) ${this.#title}` : this.#title;
-    // Without rooms the title is that of the sign-in.
+    // Without rooms the sign-in sets the title.
     if (this.#rooms !== null && document.title !== title) document.title = title;
     const icon = document.querySelector("link[rel=icon]");
     const wanted = unread > 0 ? ICON_UNREAD : ICON;
@@ -53,7 +53,7 @@ export class Notifier {
     const { from, data, seq } = message;
     if (from?.user === this.#user || !document.hidden || !mentions(dataText(data), this.#user)) return;
     if (!("Notification" in window)) return;
-    // It is asked about when the user sees what they have missed, not before.
+    // The permission is asked for once the user sees missed messages, not before.
     if (Notification.permission === "default" && !isDeclined()) $("notify").hidden = false;
     if (Notification.permission !== "granted") return;
     const who = from ? visibleName(from.name, from.user) : t("Server");
@@ -89,6 +89,6 @@ function decline() {
   try {
     localStorage.setItem(DECLINED, "1");
   } catch {
-    // The page asks again in its next life.
+    // The page asks again after a reload.
   }
 }

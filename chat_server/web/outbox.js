@@ -1,4 +1,4 @@
-/** The messages that are not sent yet: those of this room below the log, others behind a button. */
+/** The unsent messages: of this room below the log, of other rooms behind a button. */
 
 import { t } from "./language.js";
 import { Unsent } from "./storage.js";
@@ -17,12 +17,12 @@ export class Outbox {
   #nodes = new Map();
 
   /**
-   * @param {Texts} options.texts what keeps the messages.
-   * @param {Element} options.list shows those of this room.
-   * @param {Element} options.composer gets the keyboard when no message has a button any more.
-   * @param {Element} options.elsewhere shows in which other rooms there are some.
-   * @param {function} options.retry called with a message that is to be sent again.
-   * @param {function} options.open called with a room that is to be shown.
+   * @param {Texts} options.texts keeps the messages.
+   * @param {Element} options.list shows the messages of this room.
+   * @param {Element} options.composer gets the focus when no message has a button any more.
+   * @param {Element} options.elsewhere shows the other rooms with unsent messages.
+   * @param {function} options.retry called with a message to send again.
+   * @param {function} options.open called with a room to show.
    */
   constructor({ texts, list, composer, elsewhere, retry, open }) {
     this.#texts = texts;
@@ -33,21 +33,21 @@ export class Outbox {
     this.#open = open;
   }
 
-  /** Show what a user has not sent in a room. */
+  /** Show a user's unsent messages in a room. */
   show(user, room) {
     this.#user = user;
     this.#room = room;
     this.#nodes.clear();
     this.#list.replaceChildren();
     for (const message of this.#here()) {
-      // Its event is in history, or comes with those that follow.
+      // The message's event is in history, or comes with the next events.
       if (message.seq !== null) this.#texts.remove(message);
       else this.#render(message);
     }
     this.#showElsewhere();
   }
 
-  /** Take a new message of this room; returns null if there is no space for it. */
+  /** Take a new message of this room; returns null without space for another one. */
   add(text) {
     if (!this.#texts.hasSpace(text)) return null;
     const message = new Unsent(this.#user, this.#room, text);
@@ -55,7 +55,7 @@ export class Outbox {
     return message;
   }
 
-  /** Whether a message still waits: nobody has deleted it meanwhile. */
+  /** Whether a message still waits, and was not deleted meanwhile. */
   has(message) {
     return this.#texts.has(message);
   }
@@ -67,7 +67,7 @@ export class Outbox {
     this.#showElsewhere();
   }
 
-  /** Note that a message is stored: it stays until its event comes, if it is one of this room. */
+  /** Note that a message is stored; a message of this room stays until its event comes. */
   sent(message, seq, awaited) {
     message.seq = seq;
     if (!awaited || !this.#nodes.has(message)) this.remove(message);
@@ -112,7 +112,7 @@ export class Outbox {
     this.#nodes.set(message, node);
   }
 
-  /** Put other nodes in the place of one; the keyboard goes on at the nearest button like its own. */
+  /** Replace a node; the focus moves to the nearest similar button. */
   #replace(shown, nodes) {
     const chosen = [...shown.querySelectorAll("button")].indexOf(document.activeElement);
     const rows = [...this.#list.children];

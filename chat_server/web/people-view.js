@@ -1,4 +1,4 @@
-/** Shows who is in the open room, who types, and who has read what the user wrote last. */
+/** Shows the users of the open room: presence, typing, and readers of the user's last message. */
 
 import { t } from "./language.js";
 import { showText } from "./status.js";
@@ -21,7 +21,7 @@ export class PeopleView {
     this.render();
   }
 
-  /** Show what has changed, before the next frame. */
+  /** Show changes, before the next frame. */
   render() {
     this.#frame ??= requestAnimationFrame(() => {
       this.#frame = null;
@@ -43,7 +43,7 @@ export class PeopleView {
     showText($("seen"), this.#seenText());
   }
 
-  /** Say who has read the newest message, if it is the user's own. */
+  /** Return the readers of the newest message as a text, if the message is the user's own. */
   #seenText() {
     const { last, people } = this.#room ?? {};
     if (!last || last.from?.user !== this.#user) return "";

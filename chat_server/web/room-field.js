@@ -1,4 +1,4 @@
-/** The field with the room's name, which also leads to other rooms; Ctrl and K lead to it. */
+/** The field with the room's name, for changing the room; Ctrl and K focus the field. */
 
 import { isRoom, topicOf } from "./address.js";
 import { t } from "./language.js";
@@ -6,7 +6,7 @@ import { showText } from "./status.js";
 import { allowed, grants } from "./token.js";
 
 const RULE = t("A room's name has only a to z, A to Z, digits and . _ ~ @ -.");
-/** What is offered is told to those who do not see it once the user pauses. */
+/** Milliseconds without a key after which proposals are announced to screen readers. */
 const PAUSE_MS = 700;
 
 const $ = (id) => document.getElementById(id);
@@ -21,9 +21,9 @@ export class RoomField {
   #token;
 
   /**
-   * @param {function} options.onGo called with the room that is to be shown.
+   * @param {function} options.onGo called with the room to show.
    * @param {function} options.onLeave called when the user goes back to writing.
-   * @param {function} options.onSay called with a sentence for those who do not see what is offered.
+   * @param {function} options.onSay called with a sentence about the proposals, for screen readers.
    * @param {function} options.token returns the user's token.
    */
   constructor({ onGo, onLeave, onSay, token }) {
@@ -83,12 +83,12 @@ export class RoomField {
     }
   }
 
-  /** The name that is written, as it would be opened. */
+  /** The written name, in the form of a room. */
   get #typed() {
     return $("room").value.trim().replace(/^#+/, "").replace(/\s+/g, "-");
   }
 
-  /** Offer the room that is written, if none of the list is like it, and say which ones the token allows. */
+  /** Offer the written room, unless the list has a similar one, and say which rooms the token allows. */
   #offerNew() {
     const room = this.#typed;
     const isListed = this.#names.some((name) => name.toLowerCase().includes(room.toLowerCase()));

@@ -1,4 +1,4 @@
-/** The rooms of a user: those the token names, and those that were visited. All of them are live. */
+/** The rooms of a user, named by the token or visited; all rooms are live. */
 
 import { isRoom, topicOf } from "./address.js";
 import { locale } from "./language.js";
@@ -6,12 +6,12 @@ import { Room } from "./room.js";
 import { grants, patternsOf, segmentOf } from "./token.js";
 
 const PREFIX = "room:";
-/** A server allows a connection 128 topics, unless it is set to fewer. */
+/** Rooms in the list. By default a server allows a connection 128 topics. */
 const MAX_ROOMS = 60;
-/** Rooms that open together are counted together. */
+/** Milliseconds within which opened rooms share one request for unread counts. */
 const TOGETHER_MS = 50;
 const RETRY_MS = 5_000;
-/** Names stay in their places, as long as they are the same: one finds a room where it was. */
+/** The order of the list, by name, so that rooms keep their places. */
 const order = new Intl.Collator(locale, { numeric: true });
 
 export class Rooms {
@@ -24,9 +24,9 @@ export class Rooms {
   #onChange;
   #onTell;
   #rooms = new Map();
-  /** By user, known from any of the rooms. */
+  /** Names by user, from all rooms. */
   #names = new Map();
-  /** The room that was visited last. */
+  /** The room visited last. */
   #shown = null;
   #uncounted = new Set();
   #timer = null;
@@ -36,10 +36,10 @@ export class Rooms {
    * @param {ChatClient} options.client
    * @param {string} options.user
    * @param {string} options.token
-   * @param {Visited} options.visited what keeps the names.
+   * @param {Visited} options.visited keeps the names.
    * @param {function} options.onEvent called with a room and each of its events.
-   * @param {function} options.onChange called with a room that is in another state.
-   * @param {function} options.onTell as of `Room`.
+   * @param {function} options.onChange called with a room in a new state.
+   * @param {function} options.onTell as in `Room`.
    */
   constructor({ client, user, token, visited, onEvent, onChange, onTell }) {
     this.#client = client;
@@ -58,7 +58,7 @@ export class Rooms {
     return [...this.#rooms.values()].sort((one, other) => order.compare(one.name, other.name)).values();
   }
 
-  /** The first room that the token names, if it names one. */
+  /** The first room named by the token, if any. */
   get first() {
     return this.#named[0];
   }
@@ -68,7 +68,7 @@ export class Rooms {
     return this.#rooms.get(name);
   }
 
-  /** Return a room, which is visited from now on. */
+  /** Return a room, which counts as visited from now on. */
   visit(name) {
     this.#visited.add(this.#user, name);
     const room = this.#rooms.get(name) ?? this.#add(name);
@@ -79,7 +79,7 @@ export class Rooms {
     return room;
   }
 
-  /** Whether the list may be without a room. */
+  /** Whether a room may be removed from the list. */
   isRemovable(name) {
     return !this.#named.includes(name);
   }
@@ -90,7 +90,7 @@ export class Rooms {
     this.#rooms.delete(name);
   }
 
-  /** Count anew what is unread in a room, for the user has read it elsewhere. */
+  /** Count unread messages of a room anew, after the user has read elsewhere. */
   recount(room) {
     this.#uncounted.add(room);
     this.#timer ??= setTimeout(() => this.#count(), TOGETHER_MS);
@@ -141,12 +141,12 @@ export class Rooms {
     }
   }
 
-  /** Ask who has read how far in the room that is shown: from then on the server tells it. */
+  /** Ask for the read cursors of the shown room; the server pushes later changes. */
   async #askReaders(room) {
     if (room !== this.#shown) return;
     try {
       const { [room.topic]: { readers } } = await this.#client.unread(room.topic, { readers: true });
-      // Not every room tells, nor does every server.
+      // Not every room or server has read cursors of others.
       if (readers) room.people.read(readers);
     } catch (error) {
       if (isPassing(error)) setTimeout(() => this.#askReaders(room), RETRY_MS);

@@ -1,4 +1,4 @@
-/** Searches the archive, on servers that have one; a hit leads to its message. */
+/** Searches the archive, on servers with an archive; a hit leads to its message. */
 
 import { isRoom, permalink, roomOf } from "./address.js";
 import { locale, t } from "./language.js";
@@ -12,7 +12,7 @@ const WORDS = {
   rate_limited: t("There were too many searches. Try again in a while."),
   connection_lost: t("The server does not answer."),
 };
-/** Stands between pieces of a text, for no use of its own (Unicode calls it a noncharacter). */
+/** The separator of a text's pieces: a Unicode noncharacter, without any other use. */
 const EDGE = "\ufdd0";
 const PAUSE_MS = 300;
 const TIMEOUT_MS = 15_000;
@@ -20,7 +20,7 @@ const dateFormat = new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeSt
 
 const $ = (id) => document.getElementById(id);
 
-/** Whether the server has an archive that can be searched. */
+/** Whether the server has a searchable archive. */
 const hasSearch = document.documentElement.dataset.search === "on";
 
 export class Search {
@@ -30,7 +30,7 @@ export class Search {
   #abort = null;
   #before = null;
 
-  /** @param {function} onGo called with the room and the `seq` of a hit that was chosen. */
+  /** @param {function} onGo called with the room and the `seq` of a chosen hit. */
   constructor(onGo) {
     this.#onGo = onGo;
     $("search-button").hidden = !hasSearch;
@@ -48,7 +48,7 @@ export class Search {
     $("search-more").addEventListener("click", () => this.#ask(this.#before));
     $("search-words").addEventListener("keydown", (event) => {
       if (event.key !== "Escape" || event.isComposing) return;
-      // The field alone would only become empty.
+      // By itself the browser would only empty the field.
       event.preventDefault();
       $("search").close();
     });
@@ -56,9 +56,9 @@ export class Search {
   }
 
   /**
-   * Search for who has signed in.
+   * Search for the signed-in user from now on.
    *
-   * @param {string | function | null} token a token, or what returns a fresh one; null for nobody.
+   * @param {string | function | null} token a token, or a function that returns a fresh one; null for no user.
    */
   use(token) {
     this.#token = token;
@@ -92,7 +92,7 @@ export class Search {
     this.#abort = null;
   }
 
-  /** Ask for the newest hits, or for those in front of one; only the last question is answered. */
+  /** Ask for the newest hits, or for hits before a given one; only the last question is answered. */
   async #ask(before) {
     this.#stop();
     const abort = (this.#abort = new AbortController());
@@ -154,7 +154,7 @@ export class Search {
   }
 }
 
-/** Return the pieces of a snippet, every other of which was found, without the markup that they are parts of. */
+/** Return the pieces of a snippet without markup; every second piece matches the search. */
 function unmarked(snippet) {
   const whole = snippet.map((piece) => piece.replaceAll(EDGE, "")).join(EDGE);
   return plainText(whole).split(EDGE);

@@ -1,4 +1,4 @@
-/** Sends what the outbox holds, and tells the outbox how that ended. */
+/** Sends the messages of the outbox, and reports each outcome to the outbox. */
 
 import { topicOf } from "./address.js";
 import { t } from "./language.js";
@@ -21,7 +21,7 @@ export class Sender {
    * @param {Announcer} options.announcer
    * @param {function} options.onStored called with a message of the outbox and the answer of the server.
    * @param {function} options.onForbidden called with the room in which the user may not write.
-   * @param {function} options.onUnauthorized called with the error that says that the sign-in is over.
+   * @param {function} options.onUnauthorized called with the error that ended the sign-in.
    */
   constructor({ outbox, announcer, onStored, onForbidden, onUnauthorized }) {
     this.#outbox = outbox;
@@ -31,13 +31,13 @@ export class Sender {
     this.#onUnauthorized = onUnauthorized;
   }
 
-  /** Send for this user from now on; null for nobody. */
+  /** Send for a user from now on; null for no user. */
   use(client, user) {
     this.#client = client;
     this.#user = user;
   }
 
-  /** Send a message; it stays in the outbox until it is stored, or the user deletes it. */
+  /** Send a message, which stays in the outbox until stored by the server or deleted by the user. */
   async send(message) {
     const client = this.#client;
     this.#outbox.update(message, "sending", t("Sending…"));
@@ -59,7 +59,7 @@ export class Sender {
     if (!this.#outbox.has(message)) return;
     const isForbidden = error.code === "forbidden";
     const reason = isForbidden ? NOT_ALLOWED + reasonOf(error) : words(error);
-    // What an application refuses may be this one message.
+    // An application may refuse a single message.
     if (isForbidden && !reasonOf(error) && message.user === this.#user) this.#onForbidden(message.room);
     if (error.mayBeSent) this.#outbox.update(message, "unsure", UNSURE);
     else this.#outbox.update(message, "failed", t("Not sent. {reason}", { reason }));

@@ -1,4 +1,4 @@
-/** Who is signed in, and by what: a link, a token of their own, or an account on this server. */
+/** The sign-in of the user: by a link, an own token, or an account on this server. */
 
 import { Account } from "./account.js";
 import { isToken, takeFragment } from "./address.js";
@@ -12,9 +12,9 @@ import { endOf, isExpired, nameOf } from "./token.js";
 
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 10_000;
-/** So long before its end the page tells of it. */
+/** Milliseconds before the end of a token at which the page warns. */
 const WARN_MS = 120_000;
-/** A browser's timers take no longer times. */
+/** The longest time of a browser's timer, in milliseconds. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 const NO_TOKEN = t("This is not a token: a token has three parts with dots between.");
 const NOT_TOLD = t("You are signed out here, but the server could not be told: sign out again when it answers.");
@@ -28,24 +28,24 @@ export class SignIn {
   #onStart;
   #onEnd;
   #onRoom;
-  /** Whether the chat is open; without that a session may still be there to go on with. */
+  /** Whether the chat is open; a session may exist even if not. */
   #open = false;
   #user = null;
-  /** The message that the address named before anybody was signed in, or null. */
+  /** The message in the address before the sign-in, or null. */
   #seq = null;
   #warning = null;
   #account = new Account((reason) => this.end(reason));
   #form = new SignInForm(this.#account, (token) => this.#enterAccount(token));
 
   /**
-   * @param {Session} options.session what outlives a reload of the page.
-   * @param {Texts} options.texts what the user has not sent.
-   * @param {Visited} options.visited where the user has been.
-   * @param {function} options.onStart called once somebody is signed in, with their token, with what the
-   *   client takes as its token, and with the `seq` of the message to show, or null; returns the user.
+   * @param {Session} options.session survives a reload of the page.
+   * @param {Texts} options.texts the user's unsent texts.
+   * @param {Visited} options.visited the user's rooms.
+   * @param {function} options.onStart called once a user is signed in, with the user's token, the client's
+   *   option `token`, and the `seq` of the message to show, or null; returns the user.
    * @param {function} options.onEnd called when the sign-in is over.
-   * @param {function} options.onRoom called with the room of an address that was followed, or null, and
-   *   with the `seq` of a message in it, or null.
+   * @param {function} options.onRoom called with the room of a followed address, or null, and with the `seq`
+   *   of a message in that room, or null.
    */
   constructor({ session, texts, visited, onStart, onEnd, onRoom }) {
     this.#session = session;
@@ -59,7 +59,7 @@ export class SignIn {
     $("sign-out").addEventListener("click", () => this.#leave());
   }
 
-  /** Follow the address: a room, or a link that signs somebody in. */
+  /** Follow the address: a room, or a link with a token. */
   async follow() {
     const { token, room, seq, invitation } = takeFragment();
     if (token !== null && this.#session.token === null && this.#account.mayResume) await this.#resume();
@@ -78,7 +78,7 @@ export class SignIn {
     if (invitation !== null) this.#form.invite(invitation);
   }
 
-  /** Hand the token of an account out no more: the server has refused it. */
+  /** Discard the token of an account, which the server has refused. */
   distrust() {
     this.#account.distrust();
   }
@@ -124,7 +124,7 @@ export class SignIn {
     this.#start();
   }
 
-  /** Whoever made the link may want this user to write under another name without noticing. */
+  /** Ask before following a link with a token, whose author may want the user to write under a false name. */
   async #askToSwitch(token, room) {
     const [standing, other] = [this.#session.token, token].map(nameOf);
     const yes = await ask({
@@ -147,7 +147,7 @@ export class SignIn {
     this.#seq = null;
   }
 
-  /** Tell of the end of a token that nobody renews, some time before. */
+  /** Warn before the end of a token without renewal. */
   #warnOfEnd(end) {
     clearTimeout(this.#warning);
     showText($("ending"), "");
@@ -159,7 +159,7 @@ export class SignIn {
     }, wait);
   }
 
-  /** Sign out because the user wants to, who is asked first if something would be lost. */
+  /** Sign out at the user's wish, after a question if texts would be lost. */
   async #leave() {
     const user = this.#user;
     const messages = this.#texts.unsent(user).filter(({ seq }) => seq === null).length;
@@ -184,7 +184,7 @@ export class SignIn {
     }
   }
 
-  /** Show the form to sign in, and why; what the user has written is kept for when they come back. */
+  /** Show the form to sign in, and the reason; the user's texts are kept for the next sign-in. */
   end(reason) {
     const user = this.#user;
     this.#open = false;
@@ -194,7 +194,7 @@ export class SignIn {
     this.#onEnd();
     $("chat").hidden = true;
     $("sign-in").hidden = false;
-    // What still waits to be sent is known to be unsent a moment later.
+    // Waiting messages become known as unsent a moment later.
     const kept = user !== null && (this.#texts.unsent(user).length || this.#texts.drafts(user));
     const advice = t("What you have not sent is kept: sign in as {name} again.", { name: isolated(user) });
     showText($("sign-in-error"), kept ? `${reason} ${advice}` : reason);

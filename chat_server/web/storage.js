@@ -1,4 +1,4 @@
-/** What the page keeps between two loads of it: in this tab, and texts and the names of rooms also beyond it. */
+/** Keeps the page's state across reloads in this tab, and texts and names of rooms beyond the tab. */
 
 import { isRoom } from "./address.js";
 import { t } from "./language.js";
@@ -7,13 +7,13 @@ import { Copies } from "./tabs.js";
 const TEXTS = "chat.texts:";
 const TAB = "chat.tab";
 const VISITED = "chat.rooms:";
-/** Drafts are kept for so many rooms; the one that was not touched for longest is dropped. */
+/** Rooms with drafts; beyond that, the draft left alone for longest is dropped. */
 const MAX_PLACES = 100;
-/** Messages that wait or were not sent: of one more the text stays where it was written. */
+/** Unsent messages; the text of a further one stays in its field. */
 const MAX_UNSENT = 100;
 const MAX_UNSENT_CHARACTERS = 1_000_000;
 
-/** `sessionStorage` where the browser allows it and has room, else memory until the next load. */
+/** `sessionStorage` if the browser allows and has room, else memory until the next load. */
 class Storage {
   #memory = new Map();
   #onLack;
@@ -37,7 +37,7 @@ class Storage {
       sessionStorage.setItem(key, value);
       this.#memory.delete(key);
     } catch {
-      // The older value would come back with the next load: another user, or a text that was sent.
+      // Otherwise the older value would return at the next load: another user, or a sent text.
       this.#forget(key);
       this.#memory.set(key, value);
     }
@@ -74,7 +74,7 @@ class Storage {
   }
 }
 
-/** Who is signed in, and where. */
+/** The signed-in user, and the room. */
 export class Session {
   #storage;
 
@@ -82,7 +82,7 @@ export class Session {
     this.#storage = storage;
   }
 
-  /** The token of an account, which this tab gets anew after a reload. */
+  /** The token of an account, fetched anew after a reload. */
   accountToken = null;
 
   get token() {
@@ -105,15 +105,15 @@ export class Session {
 }
 
 /**
- * A message that is not known to be sent.
+ * A message without a known outcome.
  *
- * `state` is "sending", "failed" (it is certainly not sent) or "unsure" (nobody knows). `key` stays
- * the same at each attempt, so that the server does not store the message twice.
+ * `state` is "sending", "failed" (certainly not sent) or "unsure". `key` stays the same at each attempt,
+ * so that the server does not store the message twice.
  */
 export class Unsent {
   state = "sending";
   note = t("Sending…");
-  /** Its place in the topic once it is stored; its event comes next. */
+  /** The seq of the stored message, whose event is still to come. */
   seq = null;
 
   constructor(user, room, text, key = newKey()) {
@@ -127,7 +127,7 @@ export class Unsent {
 /** Drafts and unsent messages, each of one user in one room. */
 export class Texts {
   #storage;
-  /** By user and room: `{user, room, draft, unsent}`; what was touched last is last. */
+  /** By user and room: `{user, room, draft, unsent}`, the last touched at the end. */
   #places = new Map();
   #copies;
 
@@ -139,7 +139,7 @@ export class Texts {
     }
   }
 
-  /** Take what a user wrote in tabs that have ended; resolves to whether there was something. */
+  /** Take a user's texts from ended tabs; resolves to whether any were found. */
   async adopt(user) {
     let adopted = false;
     await this.#copies.adopt(user, (key, text) => {
@@ -160,14 +160,14 @@ export class Texts {
     this.#keep(place);
   }
 
-  /** Return the unsent messages of a user, or of everybody. */
+  /** Return the unsent messages of a user, or of all users. */
   unsent(user) {
     const places = [...this.#places.values()];
     return places.filter((place) => user === undefined || place.user === user)
       .flatMap((place) => place.unsent);
   }
 
-  /** Return the number of a user's drafts, with those of ended tabs that wait for their place. */
+  /** Return the number of a user's drafts, including drafts of ended tabs that wait for their place. */
   drafts(user) {
     const here = [...this.#places.values()].filter((place) => place.user === user && place.draft.trim());
     return here.length + this.#copies.left;
@@ -198,7 +198,7 @@ export class Texts {
     this.#keep(place);
   }
 
-  /** Forget all that a user wrote, here and in other tabs when they end. */
+  /** Forget all texts of a user, here and in other tabs at their end. */
   forget(user) {
     this.#copies.forget(user);
     for (const place of [...this.#places.values()].filter((place) => place.user === user)) {
@@ -245,7 +245,7 @@ export class Texts {
     }
   }
 
-  /** Take what another tab has left of a place; returns false if something else is written there. */
+  /** Take another tab's text for a place; returns false if the place has another text. */
   #take(key, text) {
     let left;
     try {
@@ -272,7 +272,7 @@ function placeOf(key, text) {
   const { draft, unsent } = JSON.parse(text);
   const messages = unsent.map(({ key, text, state, note }) => {
     const message = new Unsent(user, room, text, key);
-    // The page was left before it heard how that ended.
+    // The page ended before the outcome was known.
     return state === "sending"
       ? Object.assign(message, { state: "unsure", note: LEFT })
       : Object.assign(message, { state, note });
@@ -282,14 +282,14 @@ function placeOf(key, text) {
 
 const LEFT = t("This may have been sent: the page was left before the server answered.");
 
-/** The rooms that a user visited, in all tabs of this browser; the last one is last. */
+/** The rooms visited by a user, in all tabs of this browser, the latest at the end. */
 export class Visited {
   of(user) {
     try {
       const names = JSON.parse(localStorage.getItem(VISITED + user) ?? "[]");
       return names.filter((name) => typeof name === "string" && isRoom(name)).slice(-MAX_PLACES);
     } catch {
-      // Storage is blocked, or another page has put something else there.
+      // Storage is blocked, or another page has stored a foreign value.
       return [];
     }
   }
@@ -302,7 +302,7 @@ export class Visited {
     this.#keep(user, this.of(user).filter((other) => other !== name));
   }
 
-  /** Forget where a user has been. */
+  /** Forget the rooms of a user. */
   forget(user) {
     try {
       localStorage.removeItem(VISITED + user);
@@ -315,12 +315,12 @@ export class Visited {
     try {
       localStorage.setItem(VISITED + user, JSON.stringify(names));
     } catch {
-      // The list is that of the token with the next load, then.
+      // Then the next load shows only the rooms of the token.
     }
   }
 }
 
-/** @param {function} onLack called with whether some of it will be gone with the next load. */
+/** @param {function} onLack called with whether the next load will lose some state. */
 export function openStorage(onLack) {
   const storage = new Storage(onLack);
   const tab = storage.get(TAB) ?? newKey();

@@ -1,25 +1,25 @@
 /**
- * Copies of what tabs keep, which outlive them: phones end tabs without asking.
+ * Copies of tabs' texts that outlive the tabs, because phones end tabs without asking.
  *
- * A tab that lives holds a lock of the browser, so that nobody takes its texts. Where there are no locks, on
- * plain http:// addresses other than this computer's, texts live as long as their tab.
+ * A living tab holds a lock of the browser, so that no other tab takes its texts. Without locks, on plain
+ * http:// addresses other than this computer's, texts live as long as their tab.
  */
 
 const COPY = "chat.copy:";
 const LOCK = "chat.tab:";
-/** Texts of ended tabs that wait for a tab that has a place for them. */
+/** Texts of ended tabs that wait for a tab with a place for them. */
 const MAX_LEFT = 100;
 const { locks } = navigator;
 
 export class Copies {
   #prefix;
-  /** How many texts of ended tabs nobody has taken. */
+  /** Number of texts of ended tabs that no tab has taken. */
   left = 0;
 
   /** @param {string} tab an id of this tab, the same after a reload. */
   constructor(tab) {
     this.#prefix = `${COPY}${tab}:`;
-    // After a reload the lock is free a moment later; whoever waits for it counts as living, too.
+    // After a reload the lock is free a moment later; a tab waiting for its lock counts as living, too.
     locks?.request(LOCK + tab, () => new Promise(() => {}));
   }
 
@@ -30,22 +30,22 @@ export class Copies {
       if (text === null) localStorage.removeItem(this.#prefix + place);
       else localStorage.setItem(this.#prefix + place, text);
     } catch {
-      // An older one would come back though it is sent.
+      // Otherwise an older, sent text would come back.
       drop(this.#prefix + place);
     }
   }
 
-  /** Forget what a user wrote, in all tabs. */
+  /** Forget a user's texts, in all tabs. */
   forget(user) {
     this.left = 0;
     for (const { key } of copies(user)) drop(key);
   }
 
   /**
-   * Take what tabs have left that have ended.
+   * Take the texts of ended tabs.
    *
-   * @param {string} user whose texts are taken.
-   * @param {function} take called with a place and its text; returns whether it was taken.
+   * @param {string} user the user of the texts.
+   * @param {function} take called with a place and its text; returns whether the text was taken.
    */
   async adopt(user, take) {
     // Of two new tabs only one takes a text.

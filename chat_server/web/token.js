@@ -1,4 +1,4 @@
-/** What a token says, read without verifying it: it is only shown to its bearer. */
+/** Reads tokens without verification, only to show their content to the bearer. */
 
 import { claims } from "./client-common.js";
 import { t } from "./language.js";
@@ -16,7 +16,7 @@ export function nameOf(token) {
   return visibleName(name, sub);
 }
 
-/** Return when a token ends, in milliseconds since 1970, or NaN. */
+/** Return the end of a token, in milliseconds since 1970, or NaN. */
 export function endOf(token) {
   return claims(token).exp * 1000;
 }
@@ -25,20 +25,20 @@ export function isExpired(token) {
   return endOf(token) <= Date.now();
 }
 
-/** Whether a token may allow to change what others wrote, somewhere. */
+/** Whether a token may grant changes to messages of others, in some topic. */
 export function mayModerate(token) {
   return (claims(token).topics?.moderate?.length ?? 0) > 0;
 }
 
-/** Return the patterns of the topics in which a token allows to do something; undefined if it has no such list. */
+/** Return the patterns of topics in which a token grants an action; undefined without a list. */
 export function patternsOf(token, action) {
   const { topics } = claims(token);
   const patterns = !topics || Array.isArray(topics) ? topics : topics[action];
-  // Where a list is to be, null is an empty one.
+  // Null in place of a list is an empty list.
   return patterns === undefined ? undefined : [patterns ?? []].flat().filter((one) => typeof one === "string");
 }
 
-/** Return a user as a segment of a topic has them (docs/tokens.md). */
+/** Return a user as a segment of a topic (docs/tokens.md). */
 export function segmentOf(user) {
   return Array.from(new TextEncoder().encode(user), (byte) => {
     const character = String.fromCharCode(byte);
@@ -46,7 +46,7 @@ export function segmentOf(user) {
   }).join("");
 }
 
-/** Return whether a token allows to do something in a topic; undefined if only the server knows. */
+/** Return whether a token grants an action in a topic; undefined if only the server knows. */
 export function grants(token, action, topic) {
   const segments = topic.split(":");
   const user = segmentOf(userOf(token));
@@ -59,11 +59,11 @@ export function grants(token, action, topic) {
   });
 }
 
-/** Return a sentence about the rooms that a token allows to read, and what their patterns mean. */
+/** Return a sentence about the readable rooms of a token, and the meaning of patterns. */
 export function allowed(token) {
   const patterns = patternsOf(token, "subscribe");
   if (!patterns) return t("Your token names no rooms, so the server's settings decide.");
-  // What stands in front of a room's name is `room`, or a wildcard.
+  // The segment before a room's name is `room`, or a wildcard.
   const names = patterns.map((pattern) => (pattern === "**" ? pattern : /^(?:room|\*):(.+)/s.exec(pattern)?.[1]));
   const rooms = names.filter(Boolean).map((name) => `#${name.replaceAll("{sub}", segmentOf(userOf(token)))}`);
   if (rooms.length === 0) return t("Your token allows you to read nothing.");
