@@ -4,7 +4,7 @@ import { Refusal } from "./account.js";
 
 const TIMEOUT_MS = 15_000;
 
-/** What an error of a question is told as. */
+/** Return a sentence about an error of a question. */
 export function sentence(error) {
   if (!(error instanceof Refusal)) return "The server does not answer.";
   const fields = Object.entries(error.fields).map(([field, text]) => `${field} ${text}.`);
@@ -18,8 +18,8 @@ export class Api {
 
   /**
    * @param {function} options.source resolves to a token.
-   * @param {function} [options.distrust] told that the token was refused, if there may be a newer one.
-   * @param {function} options.onEnd called with a sentence when the token is accepted no more.
+   * @param {function} [options.distrust] called after a refusal of the token, if a newer one may exist.
+   * @param {function} options.onEnd called with a sentence when the server refuses the token for good.
    */
   constructor({ source, distrust, onEnd }) {
     this.#source = source;
@@ -37,7 +37,7 @@ export class Api {
     return this.#send(`api/admin/${path}${words && `?${words}`}`, {});
   }
 
-  /** Give an order; resolves to who has obeyed. */
+  /** Give an order; resolves to the answer, with the workers that obeyed. */
   order(verb, fields) {
     const headers = { "Content-Type": "application/json" };
     return this.#send(`api/admin/${verb}`, { method: "POST", headers, body: JSON.stringify(fields) });

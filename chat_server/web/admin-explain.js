@@ -1,4 +1,4 @@
-/** Why somebody did not get a message: what the workers have noted of it. */
+/** Explains from the workers' notes why a user did not get a message. */
 
 import { sentence } from "./admin-api.js";
 import { $, facts, moment, table, unheard } from "./admin-view.js";

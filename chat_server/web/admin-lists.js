@@ -1,4 +1,4 @@
-/** Lists of the server's: connections, topics, and who is kept out. */
+/** Lists from the server: connections, topics and denials. */
 
 import { sentence } from "./admin-api.js";
 import { Live } from "./admin-live.js";
@@ -40,7 +40,7 @@ export class Lists {
     $("detail-close").onclick = () => $("detail").close();
   }
 
-  /** Show a list as its form asks for it. */
+  /** Show a list, filtered by its form. */
   open(name) {
     const query = Object.fromEntries(new FormData($(`${name}-form`)));
     return this.#pages[name]?.find(query);

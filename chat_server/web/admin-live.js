@@ -5,9 +5,9 @@ import { ChatClient } from "./client.js";
 import { dataForm, element, nameNode } from "./text.js";
 
 const LAST = 20;
-/** So many events are kept; more than a screen can show come and go within a frame. */
+/** Events shown; in a busy topic more come and go within a frame. */
 const MAX_ROWS = 100;
-/** Of a longer text the beginning is shown, and a button for the rest. */
+/** Characters beyond which a text is cut, with a button for the rest. */
 const MAX_TEXT = 1_000;
 const STATES = {
   connecting: "Connecting…",
@@ -61,7 +61,7 @@ export class Live {
   #add(client, event) {
     if (client !== this.#client) return;
     if (this.#waiting.push(event) === 1) requestAnimationFrame(() => this.#show());
-    // Of a busy topic the newest are shown; a hidden tab has no frames.
+    // A busy topic shows its newest events; a hidden tab has no frames.
     if (this.#waiting.length > MAX_ROWS) this.#waiting.shift();
   }
 
@@ -85,7 +85,7 @@ function row({ type, topic, at, from, seq, data, ...rest }) {
   return item;
 }
 
-/** As it was written, markup and all: an operator wants to see what is there. */
+/** Return nodes for a text with its markup unchanged, because operators need the raw text. */
 function textNodes(text) {
   const place = element("p", "text", text.slice(0, MAX_TEXT));
   place.dir = "auto";

@@ -1,4 +1,4 @@
-/** How the server is: its workers, its numbers, and what an operator should look at. */
+/** The state of the server: workers, numbers and warnings. */
 
 import { sentence } from "./admin-api.js";
 import { Numbers, sums } from "./admin-numbers.js";
@@ -62,7 +62,7 @@ export class Overview {
     const state = $("state");
     const silence = isThere ? "/health does not answer" : "The server does not answer";
     const words = health ? `The server is ${health.status}` : silence;
-    // Said once, not every five seconds: it is read aloud.
+    // Changed only when different, because screen readers read each change aloud.
     if (state.textContent !== words) state.textContent = words;
     state.dataset.state = health?.status === "ok" ? "online" : health || isThere ? "waiting" : "closed";
     const warnings = (health?.warnings ?? []).map((line) => element("li", "", line));
@@ -98,13 +98,13 @@ export class Overview {
     for (const name of missing) rows.push([name, ...Array(7).fill("–"), `does not answer${since(silent, name)}`]);
     const texts = rows.flat().map(inert);
     const cells = [...$("nodes").querySelectorAll("td > bdi")];
-    // What is focused, selected or scrolled stays so.
+    // Focus, selection and scrolling must stay.
     if (cells.length !== texts.length) $("nodes").replaceChildren(table("Workers", columns, rows));
     else cells.forEach((cell, place) => cell.textContent === texts[place] || (cell.textContent = texts[place]));
   }
 }
 
-/** Resolves to the state of the server; to null if it, or a proxy in its place, does not tell. */
+/** Resolves to the state of the server, or null without a valid answer from server or proxy. */
 async function readHealth() {
   try {
     // 503 is an answer, too.

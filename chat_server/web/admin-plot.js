@@ -19,7 +19,7 @@ export class Plot {
 
   /**
    * @param {function} write returns a value as a text.
-   * @param {boolean} isState whether it is 1 if all is well and else 0.
+   * @param {boolean} isState whether values are states: 1 for ok, else 0.
    */
   constructor(label, write, isState = false) {
     this.#label = label;
@@ -36,7 +36,7 @@ export class Plot {
     this.show([]);
   }
 
-  /** Show pairs of a time, in milliseconds, and a value, or null where nothing is known. */
+  /** Show pairs of a time, in milliseconds, and a value, null for an unknown one. */
   show(points, now = Date.now()) {
     const values = points.map(([, value]) => value).filter((value) => value !== null);
     const highest = Math.max(0, ...values);

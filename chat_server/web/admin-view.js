@@ -1,4 +1,4 @@
-/** Pieces of the page for operators. What users have chosen is always text in one line. */
+/** Pieces of the page for operators. Texts chosen by users are always shown in one line. */
 
 import { sentence } from "./admin-api.js";
 import { element, inert, nameNode } from "./text.js";
@@ -23,12 +23,12 @@ export function moment(seconds) {
 }
 
 /** Return a table; a cell is a text or a node. */
-/** Returns since when a worker that does not answer has not been heard, as the end of a sentence. */
+/** Return the time since a silent worker was last heard, as the end of a sentence. */
 export function since(silent, name) {
   return name in (silent ?? {}) ? ` (last heard ${Math.round(silent[name])} s ago)` : "";
 }
 
-/** Returns the names of workers that do not answer, each with since when. */
+/** Return the names of silent workers, each with the time since it was last heard. */
 export function unheard(missing, silent) {
   return missing.map((name) => inert(name) + since(silent, name)).join(", ");
 }
@@ -54,7 +54,7 @@ export function table(label, columns, rows) {
   top.append(head);
   const node = element("table", "");
   node.append(top, body);
-  // On a narrow screen it scrolls, by the keyboard too.
+  // On a narrow screen the table scrolls, by the keyboard too.
   const region = element("div", "table");
   Object.assign(region, { tabIndex: 0, role: "region", ariaLabel: label });
   region.append(node);
@@ -78,7 +78,7 @@ export function group(...nodes) {
   return node;
 }
 
-/** A list of the server's, a page at a time. */
+/** A list from the server, a page at a time. */
 export class Pages {
   #api;
   #options;
@@ -93,10 +93,10 @@ export class Pages {
 
   /**
    * @param {string} options.path below `/api/admin/`.
-   * @param {string} options.rows where the answer has the rows.
-   * @param {string} options.key the field of a row that the next page begins behind.
-   * @param {string} options.empty said if there is none.
-   * @param {function} options.show returns the node that shows rows.
+   * @param {string} options.rows the field of the answer with the rows.
+   * @param {string} options.key the field of a row for `after` of the next page.
+   * @param {string} options.empty the text for an empty list.
+   * @param {function} options.show returns a node for rows.
    */
   constructor(api, node, options) {
     this.#api = api;

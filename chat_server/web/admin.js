@@ -1,4 +1,4 @@
-/** The page for operators: who is signed in, and which view is shown. */
+/** The page for operators: the sign-in, and the shown view. */
 
 import { Account, hasAccounts, isForeign } from "./account.js";
 import { Api, sentence } from "./admin-api.js";
@@ -17,7 +17,7 @@ const NO_GRANT = "You are no operator: this token does not have the grant admin.
 const account = new Account((reason) => end(reason));
 /** What is open for an operator, or null. */
 let open = null;
-/** An answer to an earlier attempt is not for this one. */
+/** The current attempt; answers to earlier attempts are ignored. */
 let attempt = null;
 
 /** Show the page if the token has the grant. */
@@ -31,7 +31,7 @@ async function enter(source, keep) {
     await api.ask("topics", { limit: 1 });
   } catch (error) {
     if (mine !== attempt || error.code === "unauthorized") return;
-    // An operator is let in while the store is away: then more than ever.
+    // Operators are let in while the store is away, when the page is needed most.
     if (error.code === undefined || error.code === "forbidden") {
       end(error.code ? NO_GRANT : sentence(error), error.code !== undefined);
       return;
@@ -49,7 +49,7 @@ async function enter(source, keep) {
   show();
 }
 
-/** Show the form to sign in, and why. */
+/** Show the form to sign in, and the reason. */
 function end(reason, forget = true) {
   attempt = null;
   open?.overview.close();
@@ -78,7 +78,7 @@ function show() {
   if (open?.lists.has(name)) open.lists.open(name);
 }
 
-/** The token stays in this tab only; one of an account is asked for anew instead. */
+/** Keep a token in this tab only; an account's token is fetched anew instead. */
 function store(token) {
   try {
     if (token === null) sessionStorage.removeItem(KEY);

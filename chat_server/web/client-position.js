@@ -1,4 +1,4 @@
-/** Asks by HTTP where a topic stands: no command of the WebSocket tells it. */
+/** Asks for a topic's position by HTTP, because no command of the WebSocket returns a position. */
 
 import { ChatError, toError } from "./client-common.js";
 
@@ -18,7 +18,7 @@ export async function readPosition(url, token, topic, closed) {
   try {
     response = await fetch(url.replace(/^ws/, "http").replace(/\/ws(?=$|[?#])/, path), {
       headers: { Authorization: `Bearer ${token}` },
-      // A token is sent to no other address than the one given.
+      // The token must not be sent to another address.
       redirect: "error",
       signal: AbortSignal.any([closed, AbortSignal.timeout(TIMEOUT_MS)]),
     });

@@ -1,8 +1,8 @@
-/** The tokens of the browser client: one text, or what a function returns. */
+/** The tokens of the browser client: one text, or the results of a function. */
 
 import { ChatError, later, withResolvers } from "./client-common.js";
 
-/** Asks the application for tokens, and waits no longer than it may take and the client lasts. */
+/** Asks the application for tokens, with a timeout, and at most until the client's end. */
 export class Tokens {
   #token;
   #timeoutMs;
@@ -10,7 +10,7 @@ export class Tokens {
 
   /**
    * @param {string | (() => string | Promise<string>)} token
-   * @param {number} timeoutMs how long the function may take.
+   * @param {number} timeoutMs milliseconds that the function may take.
    * @param {AbortSignal} closed aborted with the error that ends the client.
    */
   constructor(token, timeoutMs, closed) {
@@ -19,7 +19,7 @@ export class Tokens {
     this.#closed = closed;
   }
 
-  /** Whether there can be another token than the first. */
+  /** Whether the application can give further tokens. */
   get renewable() {
     return typeof this.#token === "function";
   }

@@ -8,7 +8,7 @@ export class Completion {
   #field;
   #list;
   #sources;
-  /** What is proposed now: `{start, proposals}`, or null. */
+  /** The open proposals: `{start, proposals}`, or null. */
   #open = null;
   #chosen = 0;
 
@@ -16,8 +16,8 @@ export class Completion {
    * @param {HTMLTextAreaElement} field
    * @param {Element} list shows the proposals.
    * @param {function[]} sources each is called with the text and the cursor, and returns null, or
-   *   `{start, proposals}`: where what is completed begins, and `{label, hint, text}` of each proposal;
-   *   or `{start, whole}` with the text that stands for what is complete.
+   *   `{start, proposals}`: the beginning of the completed word, and `{label, hint, text}` of each proposal;
+   *   or `{start, whole}`, with the replacement of a complete word.
    */
   constructor(field, list, sources) {
     this.#field = field;

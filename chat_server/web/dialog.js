@@ -1,9 +1,9 @@
-/** Questions that are answered by yes or no. */
+/** Asks questions with the answers yes and no. */
 
 const $ = (id) => document.getElementById(id);
 
 /**
- * Ask a question, whose parts are texts and nodes; a second one takes the place of the first.
+ * Ask a question made of texts and nodes; a second question replaces the first.
  *
  * Resolves to whether the answer was yes.
  */

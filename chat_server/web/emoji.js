@@ -1,6 +1,6 @@
 /** Emoji by name: `:` and the beginning of a name before the cursor propose them. */
 
-/** What one reacts with at once. */
+/** The emoji for reactions with one press. */
 export const QUICK = ["👍", "❤️", "😂", "🎉", "😮", "😢"];
 
 const TABLE = `👍 thumbsup 👎 thumbsdown 👍 +1 👎 -1 ❤️ heart 💔 broken_heart 😂 joy 🎉 tada 😮 open_mouth 😢 cry 😄 smile 😀 grinning 😉 wink 😊 blush

@@ -1,4 +1,4 @@
-/** What the page says, in the language of the browser: the modules and index.html have it in English. */
+/** Translates the page's texts, which are English in the modules and in index.html. */
 
 const LANGUAGES = ["en", "de"];
 const ATTRIBUTES = ["aria-label", "placeholder"];
@@ -25,7 +25,7 @@ function languageOf(name) {
   return name.slice(0, 2).toLowerCase();
 }
 
-/** Load a language, and translate what index.html shows; without it the page is in English. */
+/** Load a language, and translate index.html; without a language file the page stays English. */
 async function translate(language) {
   try {
     ({ texts: table } = await import(`./language-${language}.js`));

@@ -29,9 +29,9 @@ export class RoomList {
    * @param {Element} options.nav
    * @param {Element} options.list gets an item for each room.
    * @param {Element} options.button opens the drawer.
-   * @param {Texts} options.texts what knows of drafts.
-   * @param {function} options.onGo called with the name of a room that was chosen.
-   * @param {function} options.onRemove called with the name of a room that is to leave the list.
+   * @param {Texts} options.texts knows the drafts.
+   * @param {function} options.onGo called with the name of a chosen room.
+   * @param {function} options.onRemove called with the name of a room to remove.
    */
   constructor({ nav, list, button, texts, onGo, onRemove }) {
     this.#nav = nav;
@@ -44,7 +44,7 @@ export class RoomList {
     this.#fold();
   }
 
-  /** Show the rooms of a user; null for nobody. */
+  /** Show the rooms of a user; null for no user. */
   use(user, rooms) {
     this.#user = user;
     this.#rooms = rooms;
@@ -53,14 +53,14 @@ export class RoomList {
     this.render();
   }
 
-  /** Note which room is open, and close the drawer. */
+  /** Mark the open room, and close the drawer. */
   select(name) {
     this.#current = name;
     if (this.#nav.popover !== null && this.#nav.matches(":popover-open")) this.#nav.hidePopover();
     this.render();
   }
 
-  /** Show what has changed, before the next frame. */
+  /** Show changes, before the next frame. */
   render() {
     this.#frame ??= requestAnimationFrame(() => {
       this.#frame = null;

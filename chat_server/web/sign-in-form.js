@@ -24,7 +24,7 @@ export class SignInForm {
 
   /**
    * @param {Account} account
-   * @param {function} onToken called with a token once somebody is signed in.
+   * @param {function} onToken called with a token once a user is signed in.
    */
   constructor(account, onToken) {
     this.#account = account;
@@ -44,18 +44,18 @@ export class SignInForm {
     this.#show(maySignUp(invitation));
   }
 
-  /** What to do for whom the server does not know. */
+  /** The advice to users without an account. */
   get advice() {
     return isForeign ? FOREIGN : "";
   }
 
-  /** Say that the server cannot tell who is signed in, and is asked again. */
+  /** Show that the server cannot check the sign-in, and is asked again. */
   wait(error) {
     const reason = WORDS[error.code] ?? (error.code === "internal" ? error.message : NO_ANSWER);
     this.#tell({}, t("{reason} Trying again…", { reason }));
   }
 
-  /** Put the cursor where one begins. */
+  /** Put the cursor into the first field to fill in. */
   focus() {
     $(hasAccounts && !isForeign ? "name" : "token").focus();
   }

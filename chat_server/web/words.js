@@ -1,4 +1,4 @@
-/** What the page says when something did not work. */
+/** The page's sentences about errors. */
 
 import { t } from "./language.js";
 import { inert } from "./text.js";
@@ -23,12 +23,12 @@ export function words(error) {
   return WORDS[error.code] ?? (error.message ? inert(error.message) : t("It did not work."));
 }
 
-/** Return why a room is closed to the user, if it is an application or an operator that says so; else "". */
+/** Return the reason why a room is closed to the user, if from an application or an operator; else "". */
 export function reasonOf({ message }) {
   return message && !message.startsWith("topic: ") ? ` (${inert(message)})` : "";
 }
 
-/** Return a sentence on a refused sign-in, and why: a token may be expired, or wrong in another way. */
+/** Return a sentence about a refused sign-in, with the reason: an expired or otherwise wrong token. */
 export function signInWords(error) {
   if (/^(?:the token|token:) has expired/.test(error.message)) return t("Your sign-in has expired.");
   return error.message ? `${words(error)} (${inert(error.message)})` : words(error);
