@@ -40,7 +40,12 @@ class ReactionRequest(msgspec.Struct):
 
 
 class DeleteQuery(msgspec.Struct):
-    """`epoch` is the epoch of `seq`; `key` as in a publication."""
+    """How a deletion is carried out.
+
+    Args:
+        epoch: the epoch that counts the seq of the message; by default the present one.
+        key: idempotency key, as of a publication.
+    """
 
     epoch: Epoch | None = None
     key: Key | None = None

@@ -63,7 +63,13 @@ class BatchRequest(msgspec.Struct):
 
 
 class HistoryQuery(msgspec.Struct):
-    """Messages before or after a seq (not both), or the newest; at most `limit` of them."""
+    """Messages before or after a seq, or the newest.
+
+    Args:
+        before: only messages with a smaller seq, the newest of them; not together with `after`.
+        after: only messages with a larger seq, the oldest of them.
+        limit: maximum number of messages.
+    """
 
     before: Seq | None = None
     after: Seq | None = None
@@ -71,7 +77,12 @@ class HistoryQuery(msgspec.Struct):
 
 
 class PresenceQuery(msgspec.Struct):
-    """Users behind the user `after` in the order of their names; at most `limit` of them."""
+    """Users who are there, in the order of their names.
+
+    Args:
+        after: the user before the page.
+        limit: maximum number of users.
+    """
 
     after: UserName | None = None
     limit: PresenceLimit = DEFAULT_PRESENCE

@@ -1,6 +1,7 @@
 """`/openapi.json`: the description of the HTTP API."""
 
 import re
+from inspect import cleandoc
 from typing import Any
 
 import msgspec
@@ -24,7 +25,8 @@ _IN_PATHS = {"topic": TopicName, "seq": Target, "method": Method}
 """Types of the parts of an address, stricter than Werkzeug's."""
 
 _ARGUMENTS = re.compile(r"\s+Args:\n")
-_ARGUMENT = re.compile(r"^\s+(\w+): (.+)$", re.MULTILINE)
+_ARGUMENT = re.compile(r"^ {4}(\w+): (.+(?:\n {8}.+)*)$", re.MULTILINE)
+"""An argument's name and meaning, which may go on in further lines."""
 
 
 class Description(QuartSchema):
@@ -64,8 +66,12 @@ class Provider(OpenAPIProvider):
         parameters, components = super().build_querystring_parameters(model)
         kind: Any = model
         required = {field.encode_name for field in msgspec.structs.fields(kind) if field.required}
+        _, described = _describe(model)
+        fields = described[kind.__name__]["properties"]
         for parameter in parameters:
             parameter["required"] = parameter["name"] in required
+            if meaning := fields[parameter["name"]].get("description"):
+                parameter["description"] = meaning
         return parameters, components
 
     def build_request_body(
@@ -111,8 +117,9 @@ def _describe(model: type[Model]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return a reference to a struct, and the schemas of the struct and of referenced structs."""
     (schema,), components = schema_components([model], ref_template=_REFERENCE)
     for component in components.values():
-        text, *arguments = _ARGUMENTS.split(component.get("description", ""), maxsplit=1)
+        description = cleandoc(component.get("description", ""))
+        text, *arguments = _ARGUMENTS.split(description, maxsplit=1)
         component["description"] = text
         for name, meaning in _ARGUMENT.findall("".join(arguments)):
-            component["properties"][name]["description"] = meaning
+            component["properties"][name]["description"] = re.sub(r"\s+", " ", meaning)
     return schema, components

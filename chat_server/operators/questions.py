@@ -337,7 +337,13 @@ class Explained(Struct):
 
 
 class ExplainQuery(Struct, frozen=True, kw_only=True):
-    """An event by topic and seq, and the user whose connections are reported, if any."""
+    """An event, and the user whose connections are reported.
+
+    Args:
+        topic: the topic of the event.
+        seq: the place of the event in its topic.
+        user: the user whose connections are reported; without it none are.
+    """
 
     topic: TopicName
     seq: Target

@@ -95,11 +95,23 @@ def assert_complete(document: dict[str, Any]) -> None:
         assert declared == set(re.findall(r"{(\w+)}", path)), where
         for parameter in operation.get("parameters", ()):
             assert parameter["schema"], where
+            assert parameter["in"] != "query" or parameter["description"], where
             assert parameter["in"] != "path" or parameter["required"] is True, where
         for scheme in operation.get("security", ()):
             assert set(scheme) <= set(document["components"]["securitySchemes"]), where
     names = [o["operationId"] for _, _, o in _operations(document) if "operationId" in o]
     assert len(set(names)) == len(names)
+
+
+async def test_says_the_whole_meaning_of_each_argument() -> None:
+    async with client() as http:
+        document = await _document(http)
+    operation = document["paths"]["/api/admin/blocks"]["get"]
+    meanings = {p["name"]: p.get("description") for p in operation["parameters"]}
+    assert meanings["limit"] == "maximum number of rows."
+    assert meanings["list"].endswith("(`keys`); closed `topics`.")
+    for name, schema in document["components"]["schemas"].items():
+        assert "Args:" not in schema.get("description", ""), name
 
 
 async def test_holds_every_route_for_programs_and_no_page() -> None:
