@@ -3,6 +3,7 @@
 import fcntl
 import os
 import pty
+import select
 import struct
 import subprocess
 import sys
@@ -42,11 +43,19 @@ class Screen:
         """Press keys."""
         os.write(self._leader, keys)
 
-    def end(self) -> int:
-        """Read the rest, and return the exit code."""
+    def end(self, again: bytes = b"") -> int:
+        """Read the rest, and return the exit code; keys are pressed again each second until then.
+
+        `input()` of CPython hears a Ctrl-C between its prompt and its read with the next key only.
+        """
         try:
-            while chunk := os.read(self._leader, 4_096):
-                self.shown += chunk.decode()
+            while True:
+                if again and not select.select([self._leader], [], [], 1)[0]:
+                    self.type(again)
+                elif chunk := os.read(self._leader, 4_096):
+                    self.shown += chunk.decode()
+                else:
+                    break
         except OSError:
             pass
         code = self.process.wait(SECONDS)
@@ -109,7 +118,7 @@ def test_what_cannot_be_undone_is_asked_first(url: str, keys: bytes) -> None:
     with terminal("archive", "erase", "--user", "ada", database=url) as screen:
         screen.read_until("Erase all messages of 'ada' for good? [y/N]: ")
         screen.type(keys)
-        assert screen.end() == 1
+        assert screen.end(again=keys) == 1
         assert "Aborted!" in screen.shown
         assert "erased" not in screen.shown
 
