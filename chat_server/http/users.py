@@ -36,7 +36,12 @@ class SignUpRequest(msgspec.Struct):
 
 
 class UsersQuery(msgspec.Struct):
-    """Users behind the user `after` in the order of their names; at most `limit` of them."""
+    """Accounts in the order of their names.
+
+    Args:
+        after: the user before the page.
+        limit: maximum number of accounts.
+    """
 
     after: Annotated[str, Meta(max_length=256)] = ""
     limit: Annotated[int, Meta(ge=1, le=MAX_USERS)] = DEFAULT_USERS

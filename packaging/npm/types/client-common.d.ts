@@ -1,14 +1,14 @@
 /** What the modules of the browser client share: errors, callbacks, times. */
 import type { ErrorCode } from "./client-types.js";
 /**
- * Why something failed: `code` is one of the protocol (docs/protocol.md, section 5) or of the
- * client's own (docs/browser.md).
+ * The reason of a failure: `code` is from the protocol (docs/protocol.md, section 5) or the client's
+ * own (docs/browser.md).
  */
 export declare class ChatError extends Error {
     code: ErrorCode;
     retryInMs: number | undefined;
     /**
-     * Of `unrecoverable`: why, and where the topic stands now.
+     * For `unrecoverable`: the reason, and the topic's present position.
      *
      * @type {string | undefined}
      */
@@ -17,7 +17,7 @@ export declare class ChatError extends Error {
     epoch: string | undefined;
     /** @type {number | undefined} */
     seq: number | undefined;
-    /** Whether what was rejected with this error, a publication or change, may be stored after all. */
+    /** Whether the rejected publication or change may be stored after all. */
     mayBeSent: boolean;
     /**
      * @param {ErrorCode} code
@@ -28,7 +28,7 @@ export declare class ChatError extends Error {
     /** Whether the same command may succeed later. */
     get transient(): boolean;
 }
-/** Return the `ChatError` that a message of type `error` tells of. */
+/** Return the `ChatError` for a message of type `error`. */
 export declare function toError({ code, message, retry_in_ms, reason, epoch, seq }: {
     code: any;
     epoch: any;
@@ -41,9 +41,9 @@ export declare function toError({ code, message, retry_in_ms, reason, epoch, seq
     epoch: any;
     seq: any;
 };
-/** Call a function of the application, if it gave one: what it throws is reported, and changes nothing here. */
+/** Call the application's callback, if any; its exceptions are reported, and have no effect here. */
 export declare function call(callback: any, ...values: any[]): void;
-/** Call `callback` after `ms` milliseconds, whatever number a server made of them. */
+/** Call `callback` after `ms` milliseconds, bounded, because servers may send any number. */
 export declare function later(callback: any, ms: any): number;
 /**
  * Return a promise with the functions that settle it, as `Promise.withResolvers` does, which Node 20 lacks.
@@ -55,32 +55,32 @@ export declare function withResolvers(): {
     resolve: (value?: any) => void;
     reject: (error?: any) => void;
 };
-/** Waits that can all be ended at once. */
+/** A group of waits with a common end. */
 export declare class Waits {
     #private;
     /** Return a promise that resolves after `ms` milliseconds, or at the next `end`. */
     until(ms: any): Promise<any>;
     end(): void;
 }
-/** Return `value` within bounds; `low` for anything that is no number. */
+/** Return `value` within bounds; `low` for non-numbers. */
 export declare function clamp(value: any, low: any, high: any): any;
-/** Return milliseconds on a clock that nobody can put back. */
+/** Return the milliseconds of a monotonic clock. */
 export declare function now(): number;
 /**
- * Return a function that tells the milliseconds since now, and rather too many than too few.
+ * Return a function that returns the milliseconds since now, rather too many than too few.
  *
- * Some systems stop the monotonic clock while they sleep; the other clock goes on, but can be set.
+ * Some systems stop the monotonic clock during sleep. The wall clock goes on, but can be set.
  */
 export declare function stopwatch(): () => number;
-/** Return how long to wait before the next of several attempts: growing, and never all alike. */
+/** Return the wait before the next attempt: exponential backoff with jitter. */
 export declare function backoff(attempts: any, longest?: number, first?: number): number;
-/** Return when to repeat a refused command: as the server asked, and later each time in a row. */
+/** Return the delay of a refused command: the server's, longer after each refusal in a row. */
 export declare function retryDelay(error: any, refusals: any): number;
 /** Return whether `value` can be a `seq`. */
 export declare function isSeq(value: any): boolean;
-/** Return the text of a message's data, to which appends add; undefined if there is none. */
+/** Return the text of a message's data, which appends extend; undefined without a text. */
 export declare function textOf(data: any): string | undefined;
-/** Return what a token says, unverified; nothing of one that cannot be read. */
+/** Return the unverified claims of a token; an unreadable token has no claims. */
 export declare function claims(token: any): any;
 /**
  * Return `value` as JSON text without half surrogate pairs, which no UTF-8 can express.

@@ -1,18 +1,18 @@
 /** One WebSocket of the browser client, from its opening to its end. */
-/** An open WebSocket: matches answers to commands, renews its token, and notices when it is dead. */
+/** An open WebSocket: matches answers to commands, renews the token, and detects a dead connection. */
 export declare class Connection {
     #private;
-    /** `welcome.user` and `welcome.limits`, once it came. */
+    /** `welcome.user` and `welcome.limits`, after the welcome. */
     user: null;
     limits: null;
-    /** For how long the server remembers a publication's key. */
+    /** Milliseconds for which the server remembers idempotency keys. */
     idempotencyMs: number;
     /**
      * Begin to connect.
      *
      * @param {object} options
      * @param {WebSocket} options.socket a new one.
-     * @param {string} options.token what the socket was opened with.
+     * @param {string} options.token the token in the handshake.
      * @param {import("./client-token.js").Tokens} options.tokens
      * @param {function} options.onWelcome called once commands can be sent.
      * @param {function} options.onPush called with each message that answers no command.
@@ -30,13 +30,13 @@ export declare class Connection {
     /**
      * Send a command and return a promise of its answer.
      *
-     * While the token is being renewed the command waits, and one that the server refused because the
-     * token had expired is sent again.
+     * Commands wait while the token is being renewed. A command refused for an expired token is sent
+     * again.
      *
-     * @param {object} command what to send, without `id`.
+     * @param {object} command the command, without `id`.
      * @param {object} [options]
-     * @param {function} [options.onSent] called when it leaves, each time.
-     * @param {function} [options.onRefused] called when it is to be sent again: nothing came of it.
+     * @param {function} [options.onSent] called at each sending.
+     * @param {function} [options.onRefused] called before another sending: the last one had no effect.
      * @param {function} [options.onAnswer] called with the answer before any later message is read.
      */
     command(command: object, options?: {
@@ -47,11 +47,11 @@ export declare class Connection {
     /** Ask for a sign of life; without one within `patienceMs` the connection has ended. */
     checkLife(patienceMs?: number): void;
     /**
-     * End the connection, unless that has happened.
+     * End the connection, unless it has ended.
      *
-     * @param {number} code the close code; 0 if it is ended from here.
+     * @param {number} code the close code; 0 if the client ends the connection.
      * @param {string} reason
-     * @param {boolean} blamed whether a command without an answer may be why.
+     * @param {boolean} blamed whether an unanswered command may be the cause.
      */
     end(code: number, reason: string, blamed?: boolean): void;
 }

@@ -1,4 +1,4 @@
-/** Keeps the browser client connected: when a connection is lost it makes the next, until the client ends. */
+/** Keeps the browser client connected: replaces lost connections until the client ends. */
 import { ChatError } from "./client-common.js";
 import { Connection } from "./client-connection.js";
 import type { ClientOptions, Position } from "./client-types.js";
@@ -6,7 +6,7 @@ export declare class Link {
     #private;
     /** @type {string | null} */
     user: string | null;
-    /** The connection on which commands can be sent, or null. */
+    /** The connection that takes commands, or null. */
     online: null;
     /**
      * Begin to connect.
@@ -26,10 +26,10 @@ export declare class Link {
     });
     /** The error that ended the client, if one has. */
     get closed(): any;
-    /** Send a command that stores nothing; it does not wait for a connection. */
+    /** Send a command that stores nothing, without waiting for a connection. */
     ask(command: any): any;
     /**
-     * Ask by HTTP where a topic stands.
+     * Ask for a topic's position by HTTP.
      *
      * @param {string} topic
      * @returns {Promise<Position>}

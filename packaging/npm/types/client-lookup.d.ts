@@ -1,15 +1,15 @@
-/** Looks in history for what was sent and never answered, once its key may be forgotten. */
+/** Looks in history for an unanswered command, once the server may have forgotten the key. */
 import { ChatError } from "./client-common.js";
 export declare function unknown(why: any): ChatError;
 /**
- * Look in history for what became of a command.
+ * Look in history for the outcome of a command.
  *
- * Returns what the server would have answered; null if it is certain that nothing is stored; or
- * undefined if that is not known, but a repetition is harmless.
+ * Returns the answer that was lost; null if the command is certainly not stored; or undefined if the
+ * outcome is unknown but a repetition is harmless.
  *
  * @param {import("./client-connection.js").Connection} connection
- * @param {any} sent `command`; the `position` that its topic had at least when it was sent, if it
- *   is known; and of an append whose message nobody else writes, what was `before`: `{text}`.
+ * @param {any} sent `command`; `position`, the lowest position of the topic at the time of sending, if
+ *   known; and for an append by the only writer, `before`: the message's `{text}` before the append.
  * @param {function} isEmptyBehind whether nothing was stored behind a position.
  */
 export declare function lookUp(connection: import("./client-connection.js").Connection, sent: any, isEmptyBehind: Function): Promise<{

@@ -1,4 +1,4 @@
-/** Messages as they now are: what the events of a topic have made of them. */
+/** Messages in their current state: the events of a topic, folded together. */
 import type { Change, ChatEvent, Message } from "./client-types.js";
 /**
  * Return whether an event changes the message that its `target` names.
@@ -8,10 +8,10 @@ import type { Change, ChatEvent, Message } from "./client-types.js";
  */
 export declare function isChange(event: ChatEvent): event is Change;
 /**
- * Return a message as an event leaves it, as a new object unless nothing changes.
+ * Return a message after an event, as a new object unless nothing changes.
  *
- * A message tells by its `version` (or else its `seq`) which event was the last that is part of it, so
- * it does not matter in which order an answer of `history` and a push arrive.
+ * The message's `version` (or else `seq`) names the last event in the message, so an answer to
+ * `history` and a push may arrive in either order.
  *
  * @param {Message} message
  * @param {ChatEvent} event
@@ -24,8 +24,8 @@ export declare function changed(message: Message, event: ChatEvent): Message;
  *     const messages = new Messages();
  *     chat.subscribe("room:lobby", { last: 50, onEvent: (event) => messages.apply(event) });
  *
- * Messages are replaced, never changed in place. A `gap` empties the collection, because changes may
- * be among what was missed; `add` brings back what history still has.
+ * Messages are replaced, never changed in place. A `gap` empties the collection, because missed events
+ * may be changes; `add` restores messages from history.
  */
 export declare class Messages {
     #private;
@@ -40,21 +40,21 @@ export declare class Messages {
      */
     [Symbol.iterator](): IterableIterator<Message>;
     /**
-     * Return the message `seq` as it now is, or undefined if it is not held.
+     * Return the message `seq` in its current state, or undefined if the collection lacks it.
      *
      * @param {number} seq
      * @returns {Message | undefined}
      */
     get(seq: number): Message | undefined;
     /**
-     * Take the next event of the topic; return the message that it made or changed, if it did.
+     * Take the next event of the topic; return the new or changed message, if any.
      *
      * @param {ChatEvent} event
      * @returns {Message | undefined}
      */
     apply(event: ChatEvent): Message | undefined;
     /**
-     * Add messages, of history for example; of each the later version counts.
+     * Add messages, from history for example; the later version of each message counts.
      *
      * @param {Iterable<Message>} messages
      */

@@ -1,4 +1,4 @@
-/** When the browser client connects again: soon, later each time, or when the server says. */
+/** Schedules the browser client's reconnections: backoff, or the server's `retry_in_ms`. */
 export declare class Pace {
     #private;
     /** The server has accepted the client. */

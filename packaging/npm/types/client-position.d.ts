@@ -1,4 +1,4 @@
-/** Asks by HTTP where a topic stands: no command of the WebSocket tells it. */
+/** Asks for a topic's position by HTTP, because no command of the WebSocket returns a position. */
 /**
  * Read a topic's position; resolves to `{epoch, seq}`.
  *

@@ -1,6 +1,6 @@
 /** Messages that grow while somebody, a model for example, writes them. */
 import type { Grown } from "./client-types.js";
-/** The growing messages of one client: paces their appends, and hears that they are to end. */
+/** The streams of one client: paces appends, and receives requests to cancel. */
 export declare class Streams {
     #private;
     /**
@@ -8,11 +8,11 @@ export declare class Streams {
      * @param {function} limits returns `welcome.limits`, undefined without a connection.
      */
     constructor(outbox: import("./client-outbox.js").Outbox, limits: Function);
-    /** Publish a message that will grow; resolves to its `Stream`. */
+    /** Publish a streaming message; resolves to its `Stream`. */
     open(topic: any, data: any): Promise<Stream>;
     /** Forget a stream that has ended. */
     over(stream: any): void;
-    /** Hear a signal of a topic that is subscribed to. */
+    /** Take a signal of a subscribed topic. */
     heard({ topic, data }: {
         data: any;
         topic: any;
@@ -21,14 +21,14 @@ export declare class Streams {
     turn(): Promise<any> | undefined;
     /** Wait for a while, or until the client is closed. */
     pause(ms: any): Promise<any>;
-    /** Wake all who wait, and let nobody wait any more: the outbox tells them that the client is closed. */
+    /** End all waits, present and future: the outbox then rejects, because the client is closed. */
     end(): void;
 }
 /**
- * A message that grows; made by `ChatClient.stream`.
+ * A streaming message; made by `ChatClient.stream`.
  *
- * What is written while an append is under way leaves with the next one, so that a fast writer stays
- * within the server's rate.
+ * Text written while an append is under way leaves with the next append, so that a fast writer stays
+ * within the server's rate limit.
  */
 export declare class Stream {
     #private;
@@ -38,34 +38,34 @@ export declare class Stream {
     seq: number;
     /** @type {string} */
     epoch: string;
-    /** Whether somebody has asked, by the signal `{cancel: seq}`, that the message end. */
+    /** Whether a user has asked, by the signal `{cancel: seq}`, to end the message. */
     cancelled: boolean;
     /**
-     * What this stream has written and the server has stored, behind the text that it began with. It stays
-     * that when somebody edits the message meanwhile.
+     * The initial text, and behind it the stored text of this stream. Edits by other users do not change
+     * `text`.
      *
      * @type {string}
      */
     text: string;
     /**
-     * Add to the message's text; resolves at once unless too much waits to be sent.
+     * Add to the message's text; resolves at once unless the buffer is full.
      *
-     * It is rejected if the message has ended, or if an earlier text could not be stored.
+     * The promise is rejected if the message has ended, or if an earlier text could not be stored.
      *
      * @param {string} text
      * @returns {Promise<void>}
      */
     write(text: string): Promise<void>;
     /**
-     * Store what waits and end the message; resolves to what its last append was answered.
+     * Store the buffer and end the message; resolves to the answer to the last append.
      *
-     * A message that somebody has cancelled ends as cancelled.
+     * A cancelled message ends as cancelled.
      *
      * @returns {Promise<Grown>}
      */
     complete(): Promise<Grown>;
     /**
-     * Store what waits and end the message, as one that is not complete.
+     * Store the buffer and end the message as cancelled, that is, incomplete.
      *
      * @returns {Promise<Grown>}
      */

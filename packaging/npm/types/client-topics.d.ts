@@ -7,26 +7,26 @@ export declare class Subscription {
     /** @type {string} */
     topic: string;
     /**
-     * Where the last event that came stands, or null before the first answer.
+     * The position of the last received event, or null before the first answer.
      *
      * @type {Position | null}
      */
     position: Position | null;
     /**
-     * With the option `presence`, who was there when the connection subscribed, else null.
+     * With the option `presence`, the users present when the connection subscribed, else null.
      *
      * @type {Presence | null}
      */
     presence: Presence | null;
 }
-/** Brings the server's subscriptions in line with those the application wants. */
+/** Reconciles the server's subscriptions with the application's. */
 export declare class Topics {
     #private;
     add(topic: any, options: any): any;
     remove(subscription: any): void;
-    /** Return where the application's subscription to a topic stands, if that is known. */
+    /** Return the position of the application's subscription to a topic, if known. */
     position(topic: any): any;
-    /** Return where the topic stood when this connection's subscription began, if there is one. */
+    /** Return the position at which this connection's subscription began, if any. */
     accepted(topic: any): any;
     connected(connection: any): void;
     disconnected(): void;

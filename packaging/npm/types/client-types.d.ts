@@ -1,4 +1,4 @@
-/** Types of what the server sends (docs/protocol.md). No other module loads this one: tsc reads it. */
+/** Types of the server's messages (docs/protocol.md), for tsc; no other module loads this one. */
 export {};
 export type Position = {
     /**
@@ -38,7 +38,7 @@ export type MessageFields = {
      */
     data: any;
     /**
-     * of a message that grows, or has grown.
+     * of a streaming message, also after its end.
      */
     state?: "streaming" | "complete" | "cancelled";
     /**
@@ -51,7 +51,7 @@ export type MessageFields = {
      */
     reactions?: Record<string, Reaction>;
     /**
-     * the `seq` of the last change that it shows.
+     * the `seq` of the last change in the message.
      */
     version?: number;
 };
@@ -176,7 +176,7 @@ export type Socket = {
 export type SocketClass = new (url: string, protocols: string[]) => Socket;
 export type ClientOptions = {
     /**
-     * the address of the WebSocket; in a page it may be relative to that.
+     * the address of the WebSocket; in a page also a relative address.
      */
     url: string;
     /**
@@ -189,7 +189,7 @@ export type ClientOptions = {
         retryInMs?: number;
     }) => void;
     /**
-     * how long the token function may take.
+     * milliseconds that the token function may take.
      */
     tokenTimeoutMs?: number;
     /**
@@ -199,11 +199,11 @@ export type ClientOptions = {
 };
 export type SubscribeOptions = {
     /**
-     * begin with so many messages as they now are, 1 to 300.
+     * begin with this number of messages in their current state, 1 to 300.
      */
     last?: number;
     /**
-     * begin behind this position, `Subscription.position` of earlier.
+     * begin behind this position, an earlier `Subscription.position`.
      */
     since?: Position;
     /**
@@ -220,23 +220,23 @@ export type SubscribeOptions = {
      */
     onEvent?: (event: ChatEvent) => void;
     /**
-     * called with each answer that the subscription stands.
+     * called each time the server has accepted the subscription.
      */
     onReady?: () => void;
     /**
-     * called with what ended
-     * it; of a closed client with what closed it.
+     * called with the
+     * error that ended the subscription or the client.
      */
     onError?: (error: import("./client-common.js").ChatError) => void;
 };
 export type SendOptions = {
     /**
-     * what the server knows a repetition by, 1 to 64 characters.
+     * the idempotency key, 1 to 64 characters.
      */
     key?: string;
     /**
      * called with the reason
-     * for which it has to wait.
+     * for a delay.
      */
     onDelay?: (error: import("./client-common.js").ChatError) => void;
 };
@@ -266,11 +266,11 @@ export type ChangeOptions = SendOptions & {
  * @typedef {object} MessageFields
  * @property {"message"} type
  * @property {any} data any value of JSON; null of a deleted message.
- * @property {"streaming" | "complete" | "cancelled"} [state] of a message that grows, or has grown.
+ * @property {"streaming" | "complete" | "cancelled"} [state] of a streaming message, also after its end.
  * @property {number} [edited_at] milliseconds since 1970.
  * @property {true} [deleted]
  * @property {Record<string, Reaction>} [reactions] by emoji.
- * @property {number} [version] the `seq` of the last change that it shows.
+ * @property {number} [version] the `seq` of the last change in the message.
  *
  * @typedef {Placed & MessageFields} Message
  * @typedef {Placed & { type: "edited", target: number, data: any }} Edited
@@ -310,7 +310,7 @@ export type ChangeOptions = SendOptions & {
  * @typedef {{
  *   read: number, seq: number, unread: number, more: boolean, last?: Message,
  *   readers?: { user: string, seq: number }[],
- * }} Unread `readers` where the server tells them, who has read furthest first.
+ * }} Unread `readers` if the server sends them, the furthest first.
  *
  * @typedef {object} Presence a page of those who are in a topic.
  * @property {number} count
@@ -336,28 +336,28 @@ export type ChangeOptions = SendOptions & {
  * @typedef {new (url: string, protocols: string[]) => Socket} SocketClass
  *
  * @typedef {object} ClientOptions
- * @property {string} url the address of the WebSocket; in a page it may be relative to that.
+ * @property {string} url the address of the WebSocket; in a page also a relative address.
  * @property {string | (() => string | Promise<string>)} token a JWT, or a function that returns a fresh
  *   one. It is called for each connection, and before the token expires.
  * @property {(state: State, details: { error?: import("./client-common.js").ChatError, retryInMs?: number }) => void} [onState]
- * @property {number} [tokenTimeoutMs] how long the token function may take.
+ * @property {number} [tokenTimeoutMs] milliseconds that the token function may take.
  * @property {SocketClass} [WebSocket] the class to use where there is no global one.
  *
  * @typedef {object} SubscribeOptions
- * @property {number} [last] begin with so many messages as they now are, 1 to 300.
- * @property {Position} [since] begin behind this position, `Subscription.position` of earlier.
+ * @property {number} [last] begin with this number of messages in their current state, 1 to 300.
+ * @property {Position} [since] begin behind this position, an earlier `Subscription.position`.
  * @property {boolean} [strict] end with the error `unrecoverable` instead of telling a gap when a
  *   position cannot be resumed.
  * @property {boolean} [presence] also receive `join`, `leave` and `presence`.
  * @property {(event: ChatEvent) => void} [onEvent] called with each event.
- * @property {() => void} [onReady] called with each answer that the subscription stands.
- * @property {(error: import("./client-common.js").ChatError) => void} [onError] called with what ended
- *   it; of a closed client with what closed it.
+ * @property {() => void} [onReady] called each time the server has accepted the subscription.
+ * @property {(error: import("./client-common.js").ChatError) => void} [onError] called with the
+ *   error that ended the subscription or the client.
  *
  * @typedef {object} SendOptions
- * @property {string} [key] what the server knows a repetition by, 1 to 64 characters.
+ * @property {string} [key] the idempotency key, 1 to 64 characters.
  * @property {(error: import("./client-common.js").ChatError) => void} [onDelay] called with the reason
- *   for which it has to wait.
+ *   for a delay.
  *
  * @typedef {SendOptions & { epoch?: string }} ChangeOptions `epoch` is that of the answer which named
  *   the `seq`, or of the subscription's `position` when the event came.

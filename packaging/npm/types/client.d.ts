@@ -7,9 +7,9 @@
  *     chat.subscribe("room:lobby", { last: 50, onEvent: (event) => console.log(event) });
  *     await chat.publish("room:lobby", { text: "hello" });
  *
- * It reconnects by itself. Subscriptions go on where they stood, without a hole or a repeat; what
- * cannot be had any more is told by an event of type `gap`. What is published or changed while there
- * is no connection is kept, and sent in the order of its topic, each once.
+ * The client reconnects by itself. Subscriptions resume at their positions, without a hole or a repeat; an
+ * event of type `gap` reports events that are lost. Publications and changes without a connection are
+ * kept, and later sent in the order of each topic, each once.
  */
 import { ChatError } from "./client-common.js";
 import { Messages, changed, isChange } from "./client-messages.js";
@@ -63,9 +63,9 @@ export declare class ChatClient {
     /**
      * Append a message to a topic; resolves to `{seq, epoch, at, duplicate}` once it is stored.
      *
-     * If it is rejected, `error.mayBeSent` tells whether the message may be stored all the same.
-     * Those of one topic leave one after the other, so that they keep their order even if the server refuses
-     * one for a while; `onDelay` is told of that.
+     * If the promise is rejected, `error.mayBeSent` tells whether the message may be stored all the same.
+     * Messages of one topic leave one after the other, and so keep their order even if the server refuses one
+     * for a while; the client then calls `onDelay`.
      *
      * @param {string} topic
      * @param {unknown} data any value that JSON can express, so not NaN; half surrogate pairs become U+FFFD.
@@ -74,11 +74,11 @@ export declare class ChatClient {
      */
     publish(topic: string, data: unknown, options?: SendOptions): Promise<Published>;
     /**
-     * Put other data into the message `seq`.
+     * Replace the data of the message `seq`.
      *
      * @param {string} topic
      * @param {number} seq
-     * @param {unknown} data as of `publish`.
+     * @param {unknown} data as in `publish`.
      * @param {ChangeOptions} [options]
      * @returns {Promise<Changed>}
      */
@@ -97,7 +97,7 @@ export declare class ChatClient {
         state?: "complete" | "cancelled";
     }): Promise<Grown>;
     /**
-     * Take the data of the message `seq` away for good.
+     * Delete the data of the message `seq` for good.
      *
      * @param {string} topic
      * @param {number} seq
@@ -106,7 +106,7 @@ export declare class ChatClient {
      */
     delete(topic: string, seq: number, { epoch, ...options }?: ChangeOptions): Promise<Changed>;
     /**
-     * Add the user's reaction to the message `seq`, or with `remove: true` take it back.
+     * Add the user's reaction to the message `seq`, or remove the reaction with `remove: true`.
      *
      * @param {string} topic
      * @param {number} seq
@@ -127,10 +127,10 @@ export declare class ChatClient {
      */
     read(topic: string, seq: number, { epoch, ...options }?: ChangeOptions): Promise<ReadUpTo>;
     /**
-     * Publish a message that grows; resolves to it: `write(text)`, `complete()`, `cancel()`.
+     * Publish a streaming message; resolves to its stream: `write(text)`, `complete()`, `cancel()`.
      *
-     * What is written while an append is under way leaves with the next one. If the store has lost the
-     * message, the next append is `not_found`: it never reaches another message.
+     * Text written while an append is under way leaves with the next append. If the store has lost the
+     * message, the next append fails as `not_found`, and never reaches another message.
      *
      * @param {string} topic
      * @param {{ data?: string | { text: string, [name: string]: unknown } }} [options]
@@ -143,7 +143,7 @@ export declare class ChatClient {
         };
     }): Promise<Stream>;
     /**
-     * Send `data` to those who are subscribed at the moment; rejected if there is no connection.
+     * Send `data` to the present subscribers; rejected without a connection.
      *
      * @param {string} topic
      * @param {unknown} data any value that JSON can express.
@@ -151,15 +151,15 @@ export declare class ChatClient {
      */
     signal(topic: string, data: unknown): Promise<void>;
     /**
-     * Say that the user is typing; to be called at each key. Every 3 seconds one call is sent.
+     * Signal that the user is typing; to be called at each key. Every 3 seconds one call is sent.
      *
-     * Whoever receives `{typing: true}` shows it for 6 seconds.
+     * Receivers of `{typing: true}` show the user as typing for 6 seconds.
      *
      * @param {string} topic
      */
     typing(topic: string): void;
     /**
-     * Ask the author of the message `seq`, which grows, to end it.
+     * Ask the author of the streaming message `seq` to end it.
      *
      * @param {string} topic
      * @param {number} seq
@@ -179,26 +179,26 @@ export declare class ChatClient {
         limit?: number;
     }): Promise<History>;
     /**
-     * Read where a topic stands now; resolves to `{epoch, seq}`.
+     * Read the position of a topic, by HTTP; resolves to `{epoch, seq}`.
      *
-     * For who then loads a snapshot, and subscribes with `since` behind it. It is asked by HTTP.
+     * The caller may then load a snapshot, and subscribe with the position as `since`.
      *
      * @param {string} topic
      * @returns {Promise<Position>}
      */
     position(topic: string): Promise<Position>;
     /**
-     * Count what the user has not read, by topic.
+     * Count the user's unread messages, by topic.
      *
-     * @param {...(string | { readers?: boolean })} topics the last one may be options: `readers` asks who
-     *   else has read how far, too.
+     * @param {...(string | { readers?: boolean })} topics the last argument may be options: `readers` asks for
+     *   the read cursors of others, too.
      * @returns {Promise<Record<string, Unread>>}
      */
     unread(...topics: (string | {
         readers?: boolean;
     })[]): Promise<Record<string, Unread>>;
     /**
-     * Read who is in a topic: users behind `after`, for the next page; at most `limit`, 1 to 1,000.
+     * Read the users present in a topic: users behind `after`, for the next page; at most `limit`, 1 to 1,000.
      *
      * @param {string} topic
      * @param {{ after?: string, limit?: number }} [options]
@@ -209,9 +209,9 @@ export declare class ChatClient {
         limit?: number;
     }): Promise<Presence>;
     /**
-     * Call a method of the application around the server; resolves to what that returns.
+     * Call a method of the application around the server; resolves to the method's result.
      *
-     * It is sent once. If it is rejected with `connection_lost`, it may have had effects.
+     * The call is sent once. After a rejection with `connection_lost`, the call may have had effects.
      *
      * @param {string} method
      * @param {unknown} [data] any value that JSON can express.
