@@ -21,6 +21,7 @@ from ..version import __version__
 from . import descriptors, sockets
 from .checks import mistakes_at_start
 from .hangup import Terminal
+from .late_signals import ignore_in_finalization
 from .notify import notify
 from .reloading import Reread
 from .supervisor import Supervisor
@@ -49,6 +50,7 @@ def run_server(
         reread: reads the settings again; None keeps the settings.
     """
     terminal = terminal or Terminal()
+    ignore_in_finalization((signal.SIGINT, signal.SIGTERM))
     logs.configure(settings.log)
     logs.capture_stderr()
     logger.info("chat_server %s starts", __version__, extra=_circumstances(settings))

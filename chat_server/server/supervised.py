@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from .. import logs
 from ..settings import Settings, SettingsError
+from .late_signals import ignore_in_finalization
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ def run(
     for ignored in GROUP_SIGNALS:
         signal.signal(ignored, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, GROUP_SIGNALS)
+    ignore_in_finalization((signal.SIGTERM,))
     logs.configure(settings.log)
     logs.capture_stderr()
     # A supervisor that does not read for hours must not block this worker.

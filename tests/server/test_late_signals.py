@@ -3,8 +3,11 @@
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from ..rig.server import ServerProcess
 
 PROGRAM = """
 import asyncio, os, signal
@@ -27,6 +30,30 @@ def test_it_ends_the_process_with_0(number: signal.Signals, run: str) -> None:
     program = PROGRAM.format(number=int(number), run=run)
     ended = subprocess.run([sys.executable, "-c", program], timeout=240, check=False)
     assert ended.returncode == 0
+
+
+LAST = """
+import os, sys
+from quart import Quart
+from chat_server import ChatServer, load_settings
+
+class Last:  # ends when the interpreter takes its modules apart
+    def __del__(self, kill=os.kill, process=os.getpid()):
+        kill(process, {number})
+
+app = Quart(__name__)
+ChatServer(load_settings()).init_app(app)
+sys.last = Last()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_changes_nothing_while_the_interpreter_ends(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    (tmp_path / "last.py").write_text(LAST.format(number=int(number)))
+    with ServerProcess("--app", "last:app", folder=tmp_path) as server:
+        assert server.stop() == 0
 
 
 STUBBORN = """
