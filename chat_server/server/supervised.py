@@ -39,10 +39,7 @@ def run(
         heartbeat: a socket to the supervisor: each byte shows that this worker is alive.
         report: a socket to the supervisor for numbers; see `totals.Report`.
     """
-    for ignored in GROUP_SIGNALS:
-        signal.signal(ignored, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, GROUP_SIGNALS)
-    ignore_in_finalization((signal.SIGTERM,))
+    _handle_signals()
     logs.configure(settings.log)
     logs.capture_stderr()
     # A supervisor that does not read for hours must not block this worker.
@@ -82,3 +79,10 @@ def run(
         sys.exit(1)
     finally:
         heartbeat.detach()  # the closing of this socket signals the end of the process
+
+
+def _handle_signals() -> None:
+    for ignored in GROUP_SIGNALS:
+        signal.signal(ignored, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, GROUP_SIGNALS)
+    ignore_in_finalization((signal.SIGTERM,))
