@@ -130,7 +130,8 @@ class Acceptor:
         self._loop.add_reader(self._listener, self._accept)
 
     def stop(self) -> None:
-        """Stop accepting; connections still queued by the system are left to other workers."""
+        """Accept what the system has queued, which it would reset, and stop accepting."""
+        self._accept()
         if self._exhausted is not None:
             self._exhausted.cancel()
         self._loop.remove_reader(self._listener)

@@ -90,6 +90,17 @@ async def test_thousands_that_say_nothing_keep_nobody_out(
     assert warnings[0].endswith("127.0.0.1")
 
 
+async def test_a_connection_that_is_not_accepted_yet_at_a_stop_is_answered() -> None:
+    async with serving(make_settings()) as server:
+        # The loop has no turn between the handshake in the kernel and the stop.
+        queued = socket.create_connection(("127.0.0.1", server.port))
+        queued.sendall(GET)
+        server.begin_to_stop()
+        queued.setblocking(False)
+        async with RawClient(queued) as client:
+            assert (await client.read_answer()).status == 200
+
+
 async def test_a_newcomer_is_refused_when_all_have_a_request_under_way() -> None:
     settings = make_settings(http__max_connections=5)
     go_on = asyncio.Event()
