@@ -131,9 +131,9 @@ class Acceptor:
 
     def stop(self) -> None:
         """Accept what the system has queued, which it would reset, and stop accepting."""
+        self._end_pause()
         self._accept()
-        if self._exhausted is not None:
-            self._exhausted.cancel()
+        self._end_pause()  # which may have begun just now
         self._loop.remove_reader(self._listener)
         self._listener.close()
 
@@ -196,6 +196,10 @@ class Acceptor:
         self._evict()
         self._loop.remove_reader(self._listener)
         self._exhausted = self._loop.call_later(EXHAUSTED_SECONDS, self.start)
+
+    def _end_pause(self) -> None:
+        if self._exhausted is not None:
+            self._exhausted.cancel()
 
     def _fullness(self, descriptor: int) -> str:
         """Return the reason to refuse a new connection, or ""; may evict an idle peer."""

@@ -146,26 +146,44 @@ async def test_descriptors_are_kept_for_others(monkeypatch: pytest.MonkeyPatch) 
             assert probe.fileno() - lowest < 100 + 60
 
 
+class Exhausted(socket.socket):
+    """A listener of a process that has no descriptor left for some calls of `accept`."""
+
+    def __init__(self, left: int) -> None:
+        super().__init__()
+        self.left = left
+        self.bind(("127.0.0.1", 0))
+        self.listen()
+
+    def accept(self) -> tuple[socket.socket, object]:
+        if self.left:
+            self.left -= 1
+            raise OSError(24, "Too many open files")
+        return super().accept()
+
+
 async def test_a_system_without_descriptors_is_told_of_and_got_over(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(acceptor, "EXHAUSTED_SECONDS", 0.1)
-
-    class Exhausted(socket.socket):
-        left = 1
-
-        def accept(self) -> tuple[socket.socket, object]:
-            if self.left:
-                self.left -= 1
-                raise OSError(24, "Too many open files")
-            return super().accept()
-
-    listener = Exhausted()
-    listener.bind(("127.0.0.1", 0))
-    listener.listen()
-    async with serving(make_settings(), listener=listener) as server:
+    async with serving(make_settings(), listener=Exhausted(1)) as server:
         assert (await request(server.port, "GET", "/health/live")).status == 200
     assert "no connection can be accepted: Too many open files" in caplog.text
+
+
+async def test_a_stop_without_descriptors_leaves_no_timer(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(acceptor, "EXHAUSTED_SECONDS", 0.3)
+    async with (
+        serving(make_settings(), listener=Exhausted(1_000)) as server,
+        await RawClient.connect(server.port),
+    ):
+        await until(lambda: "no connection can be accepted" in caplog.text)
+        server.begin_to_stop()
+        await server.stopped()
+    await asyncio.sleep(acceptor.EXHAUSTED_SECONDS)  # Timers that were left come before this one.
+    assert "Exception in callback" not in caplog.text
 
 
 def test_handshakes_of_tls_count(tmp_path: Path) -> None:
