@@ -24,12 +24,12 @@ from tests.rig.redis_server import RedisServer, running
 from tests.rig.server import ServerProcess
 from tests.rig.tokens import secret
 from tests.rig.waiting import SECONDS
-from tests.server.processes import connect_to, ready_workers
+from tests.server.processes import PATIENT, connect_to, http_to, ready_workers
 
 from .cluster import eventually
 from .room import token
 
-ENVIRON = {"CHAT_AUTH__AUDIENCE": "chat"}
+ENVIRON = {"CHAT_AUTH__AUDIENCE": "chat", **PATIENT}
 BLOCKED = 4403
 REVOKED = 4401
 
@@ -68,14 +68,19 @@ def operator(*patterns: str, **claims: Any) -> str:
 
 async def ask(server: ServerProcess, method: str, path: str, **fields: object) -> tuple[int, Any]:
     """Make a request of an operator, to whichever worker takes it."""
+    async with await RawClient.connect(server.port) as wire:
+        return await ask_by(wire, method, path, **fields)
+
+
+async def ask_by(wire: RawClient, method: str, path: str, **fields: object) -> tuple[int, Any]:
+    """Make the last request of a connection, one of an operator."""
     body = json.dumps(fields).encode() if method == "POST" else b""
     head = (
         f"{method} /api/admin/{path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer "
         f"{operator()}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     )
-    async with await RawClient.connect(server.port) as wire:
-        await wire.send(head.encode(), body)
-        answer = await wire.read_answer()
+    await wire.send(head.encode(), body)
+    answer = await wire.read_answer()
     return answer.status, answer.json()
 
 
@@ -165,12 +170,15 @@ async def test_a_frozen_worker_obeys_when_it_wakes(
 ) -> None:
     bob = token("bob")
     gone = await connected(server, pids, clients, bob)
+    wire = await clients.enter_async_context(await http_to(server, pids[0]))
     frozen = pids[1]
     os.kill(frozen, signal.SIGSTOP)
     try:
-        answer = await block_from(server, pids[0], "bob")
+        fields = {"user": "bob", "seconds": 3_600, "reason": "spam"}
+        status, answer = await ask_by(wire, "POST", "block", **fields)
     finally:
         os.kill(frozen, signal.SIGCONT)
+    assert status == 200, answer
     assert [name for name in answer["missing"] if f"-{frozen}-" in name] == answer["missing"]
     assert len(answer["confirmed"]) == len(answer["missing"]) == 1
     [(name, seconds)] = answer["silent"].items()
@@ -186,9 +194,7 @@ async def test_orders_from_the_shell_get_past_a_frozen_worker(
 ) -> None:
     """And what came to it by a connection that was given up is not done when it wakes."""
     flags = ("--workers", "2", "--redis-url", kept.url)
-    # The supervisor would replace it.
-    environ = {**ENVIRON, "CHAT_SERVER__HANG_SECONDS": "0"}
-    with ServerProcess(*flags, environ=environ) as server:
+    with ServerProcess(*flags, environ=ENVIRON) as server:
         bob = token("bob")
         pids = sorted(await ready_workers(server, 2))
         gone = await connected(server, pids, clients, bob)
@@ -227,16 +233,6 @@ async def given_to_nobody(server: ServerProcess) -> set[str]:
             if len(users) == 2:
                 break
     return users
-
-
-async def block_from(server: ServerProcess, pid: int, user: str) -> dict[str, Any]:
-    """Block a user by the worker that still answers."""
-    while True:
-        try:
-            async with asyncio.timeout(5):
-                return await order(server, "block", user=user, seconds=3_600)
-        except TimeoutError:
-            pass  # The kernel has given the connection to the one that is frozen.
 
 
 @pytest.mark.parametrize("by", ["jti", "user", "kid"])

@@ -11,9 +11,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests.rig.chat_client import Chat, Closed, chat
-from tests.rig.raw_client import request
+from tests.rig.raw_client import RawClient, request
 from tests.rig.server import ROOT, ServerProcess, mint
 from tests.rig.waiting import SECONDS
+
+PATIENT = {"CHAT_SERVER__HANG_SECONDS": "0"}
+"""For a server whose workers a test freezes: on a slow machine they are replaced otherwise."""
 
 
 def refused(*flags: str, folder: Path = ROOT, **environ: str) -> tuple[int, str]:
@@ -118,6 +121,18 @@ async def connect_to(url: str, pid: int, jwt: str | None = None) -> Chat:
         if worker_of(client) == pid:
             return client
         await client.websocket.close()
+    raise AssertionError(f"no connection to worker {pid} of {os.getpid()}")
+
+
+async def http_to(server: ServerProcess, pid: int) -> RawClient:
+    """Open connections until the given worker answers; return that one, for more requests."""
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        wire = await RawClient.connect(server.port)
+        await wire.send(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
+        if _pid((await wire.read_answer()).json()["node"]) == pid:
+            return wire
+        wire.socket.close()
     raise AssertionError(f"no connection to worker {pid} of {os.getpid()}")
 
 

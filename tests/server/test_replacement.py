@@ -19,7 +19,7 @@ from tests.rig.redis_server import RedisServer
 from tests.rig.server import ServerProcess, mint
 from tests.rig.waiting import until
 
-from .processes import connect_to, holdings, ready_workers, runs, state, workers
+from .processes import PATIENT, connect_to, holdings, ready_workers, runs, state, workers
 
 
 def _server(redis: RedisServer, module: str = "chat_server", **environ: str) -> ServerProcess:
@@ -103,7 +103,7 @@ async def test_workers_are_replaced_one_by_one_and_nobody_is_refused(redis: Redi
 
 
 async def test_what_waits_in_the_socket_is_taken_by_the_successor(redis: RedisServer) -> None:
-    with _server(redis) as server:
+    with _server(redis, **PATIENT) as server:
         old = await ready_workers(server, 2)
         for pid in old:
             os.kill(pid, signal.SIGSTOP)

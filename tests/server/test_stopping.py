@@ -17,7 +17,7 @@ from tests.rig.redis_server import RedisServer
 from tests.rig.server import ROOT, ServerProcess, mint
 from tests.rig.waiting import until
 
-from .processes import connect_to, ready_workers, runs, state, workers
+from .processes import PATIENT, connect_to, ready_workers, runs, state, workers
 
 LONG = "600"
 """Seconds that nobody who is hurried waits for."""
@@ -91,7 +91,7 @@ async def test_it_drains_by_itself_when_the_time_is_over(redis: RedisServer, cou
 
 
 async def test_a_third_signal_kills_those_that_do_not_drain(redis: RedisServer) -> None:
-    with _server(redis, 2, CHAT_SERVER__DRAIN_SECONDS="60") as server:
+    with _server(redis, 2, CHAT_SERVER__DRAIN_SECONDS="60", **PATIENT) as server:
         pids = await ready_workers(server, 2)
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
@@ -170,7 +170,7 @@ async def test_a_port_is_not_lost_to_a_worker_that_does_nothing(
 ) -> None:
     """The supervisor is killed, and a worker is stopped or blocked at that moment."""
     flags = ("--workers", "2", "--redis-url", redis.url)
-    environ = {"CHAT_SERVER__LAME_DUCK_SECONDS": LONG, "CHAT_SERVER__HANG_SECONDS": "0"}
+    environ = {"CHAT_SERVER__LAME_DUCK_SECONDS": LONG, **PATIENT}
     server = ServerProcess(*flags, environ=environ, module="tests.server.hindered")
     with server:
         pids = await ready_workers(server, 2)

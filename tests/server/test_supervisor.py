@@ -21,7 +21,16 @@ from tests.rig.redis_server import RedisServer
 from tests.rig.server import ServerProcess
 from tests.rig.waiting import until
 
-from .processes import connect_to, pending, ready_workers, refused, runs, state, workers
+from .processes import (
+    PATIENT,
+    connect_to,
+    pending,
+    ready_workers,
+    refused,
+    runs,
+    state,
+    workers,
+)
 
 
 def _server(redis: RedisServer, **environ: str) -> ServerProcess:
@@ -90,7 +99,7 @@ async def test_a_signal_stops_all_of_them(redis: RedisServer, number: signal.Sig
 
 
 async def test_workers_that_do_not_stop_are_killed_by_a_second_signal(redis: RedisServer) -> None:
-    with _server(redis, CHAT_SERVER__DRAIN_SECONDS="600") as server:
+    with _server(redis, CHAT_SERVER__DRAIN_SECONDS="600", **PATIENT) as server:
         pids = await ready_workers(server, 2)
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
@@ -106,7 +115,7 @@ async def test_workers_that_do_not_stop_are_killed_by_a_second_signal(redis: Red
 
 
 async def test_who_waits_for_the_last_worker_does_not_spin(redis: RedisServer) -> None:
-    with _server(redis, CHAT_SERVER__DRAIN_SECONDS="600") as server:
+    with _server(redis, CHAT_SERVER__DRAIN_SECONDS="600", **PATIENT) as server:
         first, second = await ready_workers(server, 2)
         os.kill(second, signal.SIGSTOP)
         await until(lambda: state(second) == "T")

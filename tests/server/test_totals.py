@@ -15,21 +15,21 @@ from tests.rig.redis_server import RedisServer
 from tests.rig.server import ServerProcess, mint
 from tests.rig.waiting import until
 
-from .processes import connect_to, ready_workers, runs, worker_of
+from .processes import PATIENT, connect_to, ready_workers, runs, worker_of
 
 Numbers = dict[tuple[str, ...], float]
 
 
 @pytest.fixture
 def server(redis: RedisServer) -> Iterator[ServerProcess]:
-    environ = {"CHAT_METRICS__ENABLED": "true", "CHAT_REDIS__PREFIX": "totals"}
+    environ = {"CHAT_METRICS__ENABLED": "true", "CHAT_REDIS__PREFIX": "totals", **PATIENT}
     with ServerProcess("--workers", "2", "--redis-url", redis.url, environ=environ) as running:
         yield running
 
 
 @pytest.fixture
 def plain_server(redis: RedisServer) -> Iterator[ServerProcess]:
-    environ = {"CHAT_REDIS__PREFIX": "health", "CHAT_REDIS__TIMEOUT_SECONDS": "1"}
+    environ = {"CHAT_REDIS__PREFIX": "health", "CHAT_REDIS__TIMEOUT_SECONDS": "1", **PATIENT}
     with ServerProcess("--workers", "2", "--redis-url", redis.url, environ=environ) as running:
         yield running
 
