@@ -10,7 +10,7 @@ from ..settings import DatabaseSettings
 from .database import database_settings, opened_database
 from .options import always_json_option, config_option, json_option
 from .patience import patience_options
-from .terminal import Failure, Misuse, run, write_line, write_result
+from .terminal import Failure, Misuse, confirm, run, write_line, write_result
 
 user_option = click.option("--user", required=True, metavar="USER", help="Whose messages.")
 
@@ -52,7 +52,7 @@ def erase(user: str, yes: bool, later: bool, as_json: bool, config: Path | None)
     if later and not Jobs.possible():
         raise Misuse("--later: is done by jobs: pip install 'quart-chat[jobs]'")
     if not yes:
-        click.confirm(f"Erase all messages of {user!r} for good?", abort=True, err=True)
+        confirm(f"Erase all messages of {user!r} for good?")
     erase_user = _erase_later if later else _erase
     run(erase_user(settings, user, as_json))
 
@@ -71,7 +71,7 @@ def delete_message(topic: str, seq: int, yes: bool, as_json: bool, config: Path 
     """
     settings = database_settings(config)
     if not yes:
-        click.confirm(f"Erase message {seq} of {topic!r} for good?", abort=True, err=True)
+        confirm(f"Erase message {seq} of {topic!r} for good?")
     run(_erase_message(settings, topic, seq, as_json))
 
 

@@ -12,7 +12,7 @@ from .asking import Asking
 from .options import json_option, operator_options, parse_topic
 from .patience import parse_seconds
 from .publish import from_json
-from .terminal import Misuse, escape_controls, run, write_line
+from .terminal import Misuse, confirm, escape_controls, run, write_line
 
 PAGE = 500
 
@@ -134,7 +134,7 @@ def purge(topic: str, yes: bool, reason: str, as_json: bool, ask: Asking) -> Non
     There is no way back. The topic goes on: subscribers stay, and its numbers are not used again.
     """
     if not yes:
-        click.confirm(f"Delete all that was said in {topic!r} for good?", abort=True, err=True)
+        confirm(f"Delete all that was said in {topic!r} for good?")
     _order(ask.post("purge", topic=topic, reason=reason), as_json)
 
 

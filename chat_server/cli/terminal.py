@@ -19,6 +19,7 @@ from .patience import timeout_seconds
 
 MAX_LINE_BYTES = 2**20
 CHUNK_BYTES = 2**16
+NOBODY_TO_ASK = "there is no terminal to ask in; give --yes"
 
 
 class Failure(click.ClickException):
@@ -182,6 +183,25 @@ async def write_result(result: object, line: str, as_json: bool) -> None:
 def _write(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
+
+
+def confirm(question: str) -> None:
+    """Ask the user to agree to something that cannot be undone.
+
+    Raises:
+        click.Abort: the user did not agree.
+        Misuse: stdin has no answer and is no terminal.
+    """
+    if sys.stdin is None:  # closed by the parent process
+        raise Misuse(NOBODY_TO_ASK)
+    try:
+        agreed = click.confirm(question, err=True)
+    except click.Abort:
+        if not sys.stdin.isatty():
+            raise Misuse(NOBODY_TO_ASK) from None
+        raise
+    if not agreed:
+        raise click.Abort
 
 
 def print_error(line: str) -> None:

@@ -53,13 +53,13 @@ export const texts = {
   "I have an account": "Ich habe ein Konto",
   "I am new here": "Ich bin neu hier",
   "The server answered {status}.": "Der Server hat mit {status} geantwortet.",
-  "The application gave no token.": "Die Anwendung hat kein Token gegeben.",
+  "The application gave no token.": "Die Anwendung hat kein Token geliefert.",
   "You were signed out in another tab.": "Du wurdest in einem anderen Tab abgemeldet.",
   "Your sign-in has ended.": "Deine Anmeldung ist zu Ende.",
   "The server does not answer. Try again in a while.": "Der Server antwortet nicht. Versuche es später noch einmal.",
-  "The server gave no token.": "Der Server hat kein Token gegeben.",
+  "The server gave no token.": "Der Server hat kein Token geliefert.",
   "The name or the password is wrong.": "Der Name oder das Passwort ist falsch.",
-  "There were too many attempts.": "Es waren zu viele Versuche.",
+  "There were too many attempts.": "Das waren zu viele Versuche.",
   "The server cannot sign anybody in at the moment.": "Der Server kann im Moment niemanden anmelden.",
   "The server does not answer.": "Der Server antwortet nicht.",
   "Try again in a while.": "Versuche es später noch einmal.",
@@ -72,7 +72,7 @@ export const texts = {
   "This is not a token: a token has three parts with dots between.":
     "Das ist kein Token: Ein Token hat drei Teile mit Punkten dazwischen.",
   "You are signed out here, but the server could not be told: sign out again when it answers.":
-    "Du bist hier abgemeldet, aber der Server weiß es nicht: melde dich noch einmal ab, wenn er antwortet.",
+    "Du bist hier abgemeldet, aber der Server weiß es nicht: Melde dich noch einmal ab, wenn er antwortet.",
   "This link signs you in as {other}. Now you are signed in as {standing}.":
     "Dieser Link meldet dich als {other} an. Jetzt bist du als {standing} angemeldet.",
   "Stay {name}": "{name} bleiben",
@@ -86,7 +86,7 @@ export const texts = {
   "Stay": "Bleiben",
   "Delete and sign out": "Löschen und abmelden",
   "What you have not sent is kept: sign in as {name} again.":
-    "Was du nicht gesendet hast, bleibt erhalten: melde dich wieder als {name} an.",
+    "Was du nicht gesendet hast, bleibt erhalten: Melde dich wieder als {name} an.",
   "Your token names no rooms, so the server's settings decide.":
     "Dein Token nennt keine Räume, also entscheiden die Einstellungen des Servers.",
   "Your token allows you to read nothing.": "Mit deinem Token darfst du nichts lesen.",
@@ -94,7 +94,7 @@ export const texts = {
   "* stands for any part of a name between colons, ** for one or more.":
     "* steht für einen beliebigen Teil eines Namens zwischen Doppelpunkten, ** für einen oder mehrere.",
   "This browser has no more space for the page: what you have not sent, or your sign-in, will be gone after a reload.":
-    "Dieser Browser hat keinen Platz mehr für die Seite: was du nicht gesendet hast, oder deine Anmeldung, ist nach dem Neuladen weg.",
+    "Dieser Browser hat keinen Platz mehr für die Seite: Was du nicht gesendet hast, oder deine Anmeldung, ist nach dem Neuladen weg.",
 
   // Connection
   "Disconnected": "Getrennt",
@@ -109,12 +109,12 @@ export const texts = {
   "Cannot connect, new attempt…": "Keine Verbindung, neuer Versuch…",
   "Reconnecting in {seconds} s…": "Verbindet wieder in {seconds} s…",
   "Reconnecting…": "Verbindet wieder…",
-  "#{room} is not open yet.": "#{room} ist noch nicht offen.",
+  "#{room} is not open yet.": "#{room} ist noch nicht geöffnet.",
   "Connection lost. Reconnecting.": "Verbindung verloren. Verbindet wieder.",
   "Cannot connect yet.": "Noch keine Verbindung.",
   "The last attempt ended with: {reason}.": "Der letzte Versuch endete mit: {reason}.",
   "{origin} answers, but no WebSocket to {url} can be opened. Whoever runs the server should look at two things: a proxy in front of it must pass on the headers Upgrade, Connection and Host, and the setting http.allowed_origins must list {origin} if the server knows itself by another name.":
-    "{origin} antwortet, aber kein WebSocket zu {url} lässt sich öffnen. Wer den Server betreibt, sollte nach zwei Dingen sehen: ein Proxy davor muss die Header Upgrade, Connection und Host weitergeben, und die Einstellung http.allowed_origins muss {origin} nennen, wenn der Server sich unter einem anderen Namen kennt.",
+    "{origin} antwortet, aber kein WebSocket zu {url} lässt sich öffnen. Wer den Server betreibt, sollte zwei Dinge prüfen: Ein Proxy davor muss die Header Upgrade, Connection und Host weitergeben, und die Einstellung http.allowed_origins muss {origin} nennen, wenn der Server sich unter einem anderen Namen kennt.",
   "{origin} does not answer. The server may be starting, or the network be down.":
     "{origin} antwortet nicht. Vielleicht startet der Server gerade, oder das Netz ist weg.",
 
@@ -146,9 +146,9 @@ export const texts = {
   "Delete": "Löschen",
   "{count} not sent in #{room}": "{count} nicht gesendet in #{room}",
   "This may have been sent: the connection broke before the server answered.":
-    "Das wurde vielleicht gesendet: die Verbindung brach, bevor der Server antwortete.",
+    "Das wurde vielleicht gesendet: Die Verbindung brach ab, bevor der Server antwortete.",
   "This may have been sent: the page was left before the server answered.":
-    "Das wurde vielleicht gesendet: die Seite wurde verlassen, bevor der Server antwortete.",
+    "Das wurde vielleicht gesendet: Die Seite wurde verlassen, bevor der Server antwortete.",
   "You are not allowed to write here.": "Du darfst hier nicht schreiben.",
   "Not sent. {reason}": "Nicht gesendet. {reason}",
   "Saving…": "Wird gespeichert…",
@@ -169,7 +169,7 @@ export const texts = {
   "unfinished": "nicht beendet",
   "Bot": "Bot",
   "Stop": "Anhalten",
-  "Stopping…": "Hält an…",
+  "Stopping…": "Wird angehalten…",
   "Actions": "Aktionen",
   "React": "Reagieren",
   "Reply": "Antworten",
@@ -185,9 +185,9 @@ export const texts = {
   "The link is copied.": "Der Link ist kopiert.",
   "Delete this message? It is gone for everybody.": "Diese Nachricht löschen? Sie ist dann für alle weg.",
   "Keep it": "Behalten",
-  "On a message: react, reply, edit or delete": "Auf einer Nachricht: reagieren, antworten, bearbeiten oder löschen",
+  "On a message: react, reply, edit or delete": "Bei einer Nachricht: reagieren, antworten, bearbeiten oder löschen",
   "In the empty field: edit your last message": "Im leeren Feld: die letzte eigene Nachricht bearbeiten",
-  "Find an emoji by its name": "Ein Emoji beim Namen finden",
+  "Find an emoji by its name": "Ein Emoji über seinen Namen finden",
   "This message is not there any more.": "Diese Nachricht gibt es nicht mehr.",
   "This message is deleted.": "Diese Nachricht ist gelöscht.",
   "deleted": "gelöscht",
@@ -202,14 +202,14 @@ export const texts = {
   "{names} are typing…": "{names} schreiben…",
   "No room of your list is called that. Enter opens #{room}.": "Kein Raum deiner Liste heißt so. Enter öffnet #{room}.",
   "Your token does not allow #{room}.": "Dein Token erlaubt #{room} nicht.",
-  "A room's name has only a to z, A to Z, digits and . _ ~ @ -.": "Der Name eines Raums hat nur a bis z, A bis Z, Ziffern und . _ ~ @ -.",
+  "A room's name has only a to z, A to Z, digits and . _ ~ @ -.": "Der Name eines Raums besteht nur aus a bis z, A bis Z, Ziffern und . _ ~ @ -.",
   "Rooms, {count} with new messages": "Räume, {count} mit neuen Nachrichten",
   "Draft: {text}": "Entwurf: {text}",
-  "Not open": "Nicht offen",
+  "Not open": "Nicht geöffnet",
   "Take {name} off the list": "{name} von der Liste nehmen",
   "The server has lost what was written before this.": "Der Server hat verloren, was davor geschrieben wurde.",
   "Some messages are missing here.": "Hier fehlen Nachrichten.",
-  "Nobody has written here yet. Be the first.": "Hier hat noch niemand geschrieben. Fang an.",
+  "Nobody has written here yet. Be the first.": "Hier hat noch niemand geschrieben. Mach den Anfang.",
   "You are not allowed to read what was written before. New messages appear here.":
     "Du darfst nicht lesen, was früher geschrieben wurde. Neue Nachrichten erscheinen hier.",
   "You are not allowed to read here.": "Du darfst hier nicht lesen.",
@@ -233,7 +233,7 @@ export const texts = {
   // Search
   "The server cannot search at the moment.": "Der Server kann im Moment nicht suchen.",
   "There were too many searches. Try again in a while.":
-    "Es waren zu viele Suchen. Versuche es später noch einmal.",
+    "Du hast zu oft gesucht. Versuche es später noch einmal.",
   "The search failed. {reason}": "Die Suche ist gescheitert. {reason}",
   "1 message": "1 Nachricht",
   "{count} messages": "{count} Nachrichten",

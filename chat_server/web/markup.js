@@ -1,10 +1,11 @@
 /**
- * A small subset of Markdown: emphasis, headings, code, lists, quotes, links, and mentions.
+ * A small subset of Markdown: emphasis, headings, code, lists, quotes, tables, links, and mentions.
  *
  * A text becomes a tree of strings and `{ tag, children }`. A link has `href`, a numbered item has `value`. The
- * `title` of code is the language, the `title` of a mention is the user. The time is linear in any text. A link
- * shows the address, or has the address as `title` beside a text of the link's own. If that text could name
- * another address than the link's, no link is made, and both are shown.
+ * `title` of code is the language, the `title` of a mention is the user, the `className` of a table's cell is the
+ * alignment. A table is in a `div` that scrolls. The time is linear in any text. A link shows the address, or has the
+ * address as `title` beside a text of the link's own. If that text could name another address than the link's, no
+ * link is made, and both are shown.
  */
 
 /** Elements of one text; the rest of the text is plain. */
@@ -12,6 +13,7 @@ const MAX_ELEMENTS = 1_000;
 /** Levels of nested lists and quotes. */
 const MAX_DEPTH = 4;
 const MAX_ADDRESS = 2_000;
+const MAX_COLUMNS = 12;
 /** `@`s of one text that are looked up as mentions. */
 const MAX_MENTIONS = 100;
 /** Brackets of one text that are examined as the beginning of a link. */
@@ -24,6 +26,9 @@ const QUOTE = /^>(?=[ >]|$)/u;
 /** A numbered item. A list would drop leading zeros, and a number of four digits is a year. */
 const ITEM = /^ ?(?:[-*+]|(0|[1-9]\d{0,2})\.) +(?=\S)/u;
 const CONTINUATION = /^ {2,4}(?=\s*\S)/u;
+/** The line below a table's head, without spaces around the line. */
+const DELIMITERS = /^\|?(?: *:?-+:? *\|)+(?: *:?-+:?)?$/u;
+const CELL_END = /(?<!\\)\|/u;
 const TOKEN = /`|~~|\[|\*\*?|_+|(?<![\p{L}\p{N}])(?:https?:\/\/|mailto:)|(?<![\p{L}\p{N}_])@/giu;
 const HEADING = /^ {0,3}#{1,6} +(?=\S)/u;
 const NAMED = /\[([^[\]]{1,500})\]\(((?:https?:\/\/|mailto:)(?:[^\s<>"`()\p{Cc}\p{Bidi_Control}]|\([^\s<>"`()\p{Cc}\p{Bidi_Control}]*\)){1,2000})\)/iuy;
@@ -89,7 +94,7 @@ class Parser {
     if (FENCE.test(lines[at])) return this.#code(lines, at);
     if (depth >= MAX_DEPTH) return null;
     if (QUOTE.test(lines[at])) return this.#quote(lines, at, depth);
-    return ITEM.test(lines[at]) ? this.#list(lines, at, depth) : null;
+    return ITEM.test(lines[at]) ? this.#list(lines, at, depth) : this.#table(lines, at);
   }
 
   #code(lines, at) {
@@ -137,6 +142,26 @@ class Parser {
       return isNumbered ? { ...node, value: Number(number) } : node;
     });
     return this.#made(isNumbered ? "ol" : "ul", children, end);
+  }
+
+  #table(lines, at) {
+    const columns = lines[at].includes("|") ? alignments(lines[at + 1]) : [];
+    const head = cells(lines[at], MAX_COLUMNS + 1);
+    if (columns.length === 0 || columns.length > MAX_COLUMNS || head.length !== columns.length) return null;
+    const rows = [this.#row("th", head, columns)];
+    let end = at + 2;
+    for (; lines[end]?.includes("|") && this.#left > columns.length; end += 1) {
+      rows.push(this.#row("td", cells(lines[end], columns.length), columns));
+    }
+    const { node } = this.#made("table", rows);
+    return { node: { tag: "div", children: [node], className: "table" }, end };
+  }
+
+  #row(tag, texts, columns) {
+    const children = columns.map((className, index) => (
+      { ...this.#made(tag, this.#inline(texts[index] ?? "")).node, className }
+    ));
+    return this.#made("tr", children).node;
   }
 
   /** A heading is a line in bold: the page has an outline of its own. */
@@ -244,6 +269,20 @@ function add(nodes, node) {
 function continues(line = "", isNumbered) {
   const item = ITEM.exec(line);
   return item ? (item[1] !== undefined) === isNumbered : CONTINUATION.test(line);
+}
+
+/** Return the alignment of each column, by the line below a table's head; nothing if it is another line. */
+function alignments(line = "") {
+  if (!line.includes("|") || !DELIMITERS.test(line.trim())) return [];
+  return cells(line, Infinity).map((cell) => (cell.endsWith(":") ? (cell.startsWith(":") ? "center" : "end") : ""));
+}
+
+/** Return the texts of a row's cells; the last of `most` cells has the rest. */
+function cells(line, most) {
+  const row = line.trim().replace(/^\|/u, "").split(CELL_END);
+  if (row.length > 1 && row.at(-1) === "") row.pop();
+  if (row.length > most) row.push(row.splice(most - 1).join("|"));
+  return row.map((cell) => cell.trim().replaceAll("\\|", "|"));
 }
 
 /** Return the address within a word as `{shown, href}`; null without an address, or with one that was cut. */

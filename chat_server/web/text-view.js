@@ -13,7 +13,7 @@ const WORTH = 1.5;
 const WATCHED = 8;
 const MAX_GIST = 300;
 /** Elements that stand on lines of their own. */
-const BLOCKS = new Set(["blockquote", "li", "ol", "pre", "ul"]);
+const BLOCKS = new Set(["blockquote", "div", "li", "ol", "pre", "table", "td", "th", "tr", "ul"]);
 const LINE_END = /\r\n?|[\n\v\f\u0085\u2028\u2029]/gu;
 
 /** Return nodes that show a text. */
@@ -128,7 +128,7 @@ function fill(parent, nodes) {
       at = made;
     }
     if (node.tag) {
-      for (const key of ["href", "value", "title"]) if (key in node) at[key] = node[key];
+      for (const key of ["className", "href", "value", "title"]) if (key in node) at[key] = node[key];
       if (!("title" in node)) at.removeAttribute("title");
       fill(at, node.children);
     } else {
@@ -152,6 +152,9 @@ function begun(tag) {
     node.dir = "auto";
   } else if (tag === "pre") {
     node.dir = "ltr";
+  } else if (tag === "div") {
+    // A scrolling element must be reachable by keyboard.
+    node.tabIndex = 0;
   }
   return node;
 }

@@ -145,7 +145,7 @@ def test_lines_fit_any_width_and_have_no_colours(columns: int) -> None:
 def test_without_a_terminal_nothing_is_asked(url: str) -> None:
     for arguments, code, told in (
         (("users", "add", "ada"), 2, "there is no terminal to ask in; give --password-stdin"),
-        (("archive", "erase", "--user", "ada"), 1, "Aborted!"),
+        (("archive", "erase", "--user", "ada"), 2, "there is no terminal to ask in; give --yes"),
         (("token", "inspect"), 0, ""),
     ):
         done = subprocess.run(

@@ -12,6 +12,7 @@ from chat_server.client import connect
 from tests.rig.server import ServerProcess, mint
 from tests.web.conftest import Visit
 
+TABLE = "| what | how many |\n|---|--:|\n| tea | 3 |"
 LONG = "\n".join(f"line {number}" for number in range(60))
 OF_COLOURS = ("color-contrast", "link-in-text-block")
 """The rules that judge colours, which are all that the two schemes differ in."""
@@ -41,7 +42,7 @@ async def assert_clean_in_both_schemes(page: Page) -> None:
 async def test_the_chat_is_accessible(visit: Visit, server: ServerProcess, width: int) -> None:
     room = f"axe-{width}"
     async with connect(server.url, token=mint("bob")) as bob:
-        for data in ({"text": "hello"}, {"text": LONG}, {"any": "data"}):
+        for data in ({"text": TABLE}, {"text": LONG}, {"any": "data"}):
             await bob.publish(f"room:{room}", data)
     alice = await visit(color_scheme="light", viewport={"width": width, "height": 700})
     await assert_clean_in_both_schemes(alice.page)

@@ -85,7 +85,7 @@ async def test_a_german_browser_shows_a_german_page(
         await page.goto("about:blank")
         await anna.follow(mint("anna"), "deutsch")
         await expect(page.locator("#empty")).to_have_text(
-            "Hier hat noch niemand geschrieben. Fang an."
+            "Hier hat noch niemand geschrieben. Mach den Anfang."
         )
         field = page.get_by_label("Nachricht", exact=True)
         await expect(field).to_have_attribute("placeholder", "Als \u2068anna\u2069 schreiben")

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from playwright.async_api import expect
 
+from chat_server.client import connect
 from tests.rig.node import WEB, environment, node
-from tests.rig.server import ServerProcess
+from tests.rig.server import ServerProcess, mint
 from tests.web.conftest import Visit
 from tests.web.test_text import height, post
 
@@ -68,6 +69,29 @@ async def test_markup_is_shown_as_what_it_means(visit: Visit, server: ServerProc
         ["https://example.com/", *safe],
     ]
     await expect(alice.page.locator("img, [onmouseover]")).to_have_count(0)
+
+
+async def test_a_table_grows_and_fits_a_phone(visit: Visit, server: ServerProcess) -> None:
+    alice = await visit("alice", "tables", viewport={"width": 320, "height": 600})
+    head = [f"column {number}" for number in range(6)]
+    async with (
+        connect(server.url, token=mint("eve")) as eve,
+        eve.stream("room:tables", {"text": ""}) as answer,
+    ):
+        await answer.write(f"| {' | '.join(head)} |")
+        await expect(alice.log.locator(".text")).to_have_text(re.compile(r"^\| column 0 \|"))
+        await answer.write(f"\n|:-:|{'--:|' * 5}\n")
+        await expect(alice.page.get_by_role("columnheader")).to_have_text(head)
+        await answer.write(f"|{EVIL}|1|2|3|4|5|\n" * 3)
+    await expect(alice.log.locator("tr")).to_have_count(4)
+    cells = alice.page.get_by_role("cell")
+    await expect(cells).to_have_text([EVIL, *"12345"] * 3)
+    aligned = "nodes => nodes.slice(0, 2).map((node) => getComputedStyle(node).textAlign)"
+    assert await cells.evaluate_all(aligned) == ["center", "end"]
+    scrolls = "node => node.tabIndex === 0 && node.scrollWidth > node.clientWidth"
+    assert await alice.log.locator(".table").evaluate(scrolls)
+    fits = "nodes => nodes.every((n) => n.scrollWidth <= n.clientWidth)"
+    assert await alice.page.locator("#scroller, #log .text").evaluate_all(fits)
 
 
 async def test_markup_of_one_s_own_waits_in_the_same_form(visit: Visit) -> None:
