@@ -172,6 +172,7 @@ export const texts = {
   "Stopping…": "Wird angehalten…",
   "Actions": "Aktionen",
   "React": "Reagieren",
+  "Reactions": "Reaktionen",
   "Reply": "Antworten",
   "Edit": "Bearbeiten",
   "You are editing a message.": "Du bearbeitest eine Nachricht.",

@@ -4,7 +4,7 @@ import { permalink } from "./address.js";
 import { ask } from "./dialog.js";
 import { QUICK } from "./emoji.js";
 import { t } from "./language.js";
-import { dataText, element, inert } from "./text.js";
+import { dataText, element, inert, isolated } from "./text.js";
 import { words } from "./words.js";
 
 const MAX_QUOTED_LINES = 4;
@@ -88,6 +88,7 @@ export class MessageActions {
     this.#row = row;
     $("edit").hidden = !isOwn || !isEditable(message);
     $("delete").hidden = !isOwn && !this.#moderates;
+    $("reacted").replaceChildren(...row.reactions.map(([emoji, names]) => element("li", "", `${isolated(emoji)} ${names}`)));
     const menu = this.#menu;
     menu.showPopover();
     const { top, bottom, left } = button.getBoundingClientRect();

@@ -2,6 +2,7 @@
 
 import { locale, t } from "./language.js";
 import { mentions } from "./mentions.js";
+import { nameList } from "./people-view.js";
 import { TextView } from "./text-view.js";
 import {
   dataForm, dataText, element, hue, inert, initials, isolated, nameNode, setText, visibleName,
@@ -124,10 +125,16 @@ export class MessageRow {
     this.#have("stop", isGrowing, () => this.#stopButton());
   }
 
+  /** Each emoji of the message's reactions, with the names of those who have reacted. */
+  get reactions() {
+    return [...this.#chips].map(([emoji, { title }]) => [emoji, title]);
+  }
+
   /** Update the parts that depend on names. */
   showNames() {
     this.#tellApart();
-    const { data, deleted } = this.message;
+    const { data, deleted, reactions = {} } = this.message;
+    this.#showReactions(reactions);
     if (!deleted && dataText(data).includes("@")) this.show(this.message);
   }
 
@@ -173,9 +180,15 @@ export class MessageRow {
     for (const [emoji, reaction] of all) {
       const chip = this.#chips.get(emoji) ?? this.#addChip(emoji);
       setText(chip.firstChild, `${isolated(emoji)} ${reaction.count}`);
-      chip.title = reaction.users.map(inert).join(", ");
+      chip.title = this.#namesOf(reaction);
       chip.ariaPressed = String(this.#actions.isOwn(this.message, emoji));
     }
+  }
+
+  /** Return the names of those who have reacted, of which the server tells the first. */
+  #namesOf({ users, count }) {
+    const names = users.map((user) => (user === this.#actions.user ? t("You") : this.#people.nameOf({ user })));
+    return nameList(names, count, users.length);
   }
 
   #addChip(emoji) {

@@ -48,18 +48,19 @@ export class PeopleView {
     const { last, people } = this.#room ?? {};
     if (!last || last.from?.user !== this.#user) return "";
     const readers = people.readersOf(last.seq);
-    return readers.length === 0 ? "" : t("Read by {names}", { names: list(readers) });
+    return readers.length === 0 ? "" : t("Read by {names}", { names: nameList(readers) });
   }
 }
 
 function typingText(names) {
   if (names.length === 0) return "";
-  return t(names.length === 1 ? "{names} is typing…" : "{names} are typing…", { names: list(names) });
+  return t(names.length === 1 ? "{names} is typing…" : "{names} are typing…", { names: nameList(names) });
 }
 
-function list(names) {
-  const named = names.slice(0, MAX_NAMED).map(isolated);
-  const more = names.length - named.length;
+/** Return the first names of `count` people, and how many more there are. */
+export function nameList(names, count = names.length, most = MAX_NAMED) {
+  const named = names.slice(0, most).map(isolated);
   const shown = named.join(", ");
+  const more = count - named.length;
   return more > 0 ? t("{names} and {count} more", { names: shown, count: more }) : shown;
 }

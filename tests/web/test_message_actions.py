@@ -1,5 +1,7 @@
 """What can be done with a message: react, reply, edit, delete, stop."""
 
+import re
+
 from playwright.async_api import Locator, expect
 
 from chat_server.client import connect
@@ -54,9 +56,19 @@ async def test_reactions_are_given_and_taken_back(visit: Visit, server: ServerPr
     await expect(chip).to_have_attribute("aria-pressed", "true")
     others = bob.log.get_by_role("button", name="👍")
     await expect(others).to_have_attribute("aria-pressed", "false")
-    await expect(others).to_have_attribute("title", "alice")
+    await expect(others).to_have_attribute("title", "\u2068alice\u2069")
     await others.click()
     await expect(chip).to_have_text("\u2068👍\u2069 2")
+    # Where nothing hovers, the menu tells who it was, with their names.
+    async with connect(server.url, token=mint("eve", name="Eve")) as eve:
+        await eve.react("room:react", 1, "👀")
+    await alice.log.first.get_by_role("button", name="Actions").click()
+    reacted = menu(alice).get_by_role("list", name="Reactions").get_by_role("listitem")
+    named = ["\u2068👍\u2069 \u2068You\u2069, \u2068bob\u2069", "\u2068👀\u2069 \u2068Eve\u2069"]
+    await expect(reacted).to_have_text(named)
+    await alice.page.keyboard.press("Escape")
+    async with connect(server.url, token=mint("eve")) as eve:
+        await eve.react("room:react", 1, "👀", remove=True)
     await chip.click()
     await expect(others).to_have_text("\u2068👍\u2069 1")
     await others.click()
@@ -85,6 +97,7 @@ async def test_who_is_not_named_takes_a_reaction_back(visit: Visit, server: Serv
     await alice.page.reload()
     await alice.online()
     await expect(chip).to_have_text("\u2068👍\u2069 11")
+    await expect(chip).to_have_attribute("title", re.compile(", \u2068user-9\u2069 and 1 more$"))
     await chip.click()
     await expect(chip).to_have_text("\u2068👍\u2069 10")
 
