@@ -4,6 +4,7 @@ import itertools
 import re
 import socket
 import ssl
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
@@ -19,9 +20,12 @@ from tests.rig.server import ServerProcess
 from tests.rig.tokens import forge
 from tests.rig.waiting import SECONDS
 
-TOKEN = forge(sub="ada", aud="chat", topics={each: ["**"] for each in ("publish", "history")})
+DAY = int(time.time()) + 86_400
+TOKEN = forge(
+    sub="ada", aud="chat", exp=DAY, topics={each: ["**"] for each in ("publish", "history")}
+)
 EXPIRED = forge(sub="ada", aud="chat", exp=1_000)
-READER = forge(sub="eve", aud="chat", topics={"publish": []})
+READER = forge(sub="eve", aud="chat", exp=DAY, topics={"publish": []})
 
 NEW = re.compile(
     rb'(?<="epoch":")[^"]*|(?<="at":)[0-9]+|(?<="request_id":")[^"]*|(?<="session":")[^"]*'
@@ -224,10 +228,10 @@ HANDSHAKES = {
         headers={"Sec-WebSocket-Extensions": "permessage-deflate; client_max_window_bits"}
     ),
     "short key": rfc6455.upgrade(headers={"Sec-WebSocket-Key": "YQ=="}),
-    "no key": rfc6455.upgrade(headers={"Sec-WebSocket-Key": ""}),
-    "old version": rfc6455.upgrade(headers={"Sec-WebSocket-Version": "8"}),
-    "no upgrade": rfc6455.upgrade(headers={"Upgrade": "h2c"}),
-    "no connection": rfc6455.upgrade(headers={"Connection": "keep-alive"}),
+    "no key": rfc6455.upgrade(headers={"Sec-WebSocket-Key": ""}) + LAST,
+    "old version": rfc6455.upgrade(headers={"Sec-WebSocket-Version": "8"}) + LAST,
+    "no upgrade": rfc6455.upgrade(headers={"Upgrade": "h2c"}) + LAST,
+    "no connection": rfc6455.upgrade(headers={"Connection": "keep-alive"}) + LAST,
     "connections": rfc6455.upgrade(headers={"Connection": "keep-alive, Upgrade"}),
     "with a length": rfc6455.upgrade(headers={"Content-Length": "0"}),
     "with a body": rfc6455.upgrade(headers={"Content-Length": "1"}) + b"x",
@@ -251,10 +255,6 @@ def servers(
         "CHAT_LIMITS__MESSAGES_PER_SECOND": "100000",
         "CHAT_AUTH__AUDIENCE": "chat",
         "CHAT_HTTP__ALLOWED_ORIGINS": '["https://a.example"]',
-        # The server ends every conversation.
-        "CHAT_HTTP__KEEP_ALIVE_SECONDS": "0.3",
-        "CHAT_HTTP__HEAD_TIMEOUT_SECONDS": "0.6",
-        "CHAT_HTTP__REQUEST_TIMEOUT_SECONDS": "1",
     }
     doors = [{**environ, "CHAT_SERVER__FRONT_DOOR": door} for door in ("direct", "quart")]
     one, other = (ServerProcess(environ=door, certificate=certificate) for door in doors)
@@ -262,14 +262,22 @@ def servers(
         yield [one, other]
 
 
-def converse(server: ServerProcess, pieces: Sequence[bytes]) -> bytes:
-    """Send pieces, each in a packet, and return everything that is answered."""
+def converse(server: ServerProcess, pieces: Sequence[bytes], *, ends: bool = False) -> bytes:
+    """Send pieces, each in a packet, and return everything that is answered.
+
+    Each conversation ends by itself: a time limit would end it early on a slow machine.
+
+    Args:
+        ends: end our stream, for requests that the server may or may not answer by an end.
+    """
     received = bytearray()
     with _connected(server) as client:
         # What was answered with `Connection: close` may refuse what comes behind.
         with suppress(BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
             for piece in pieces:
                 client.sendall(piece)
+            if ends:
+                client.shutdown(socket.SHUT_WR)
         with suppress(ConnectionResetError, ssl.SSLEOFError):
             opened = False
             while data := client.recv(65_536):
@@ -286,8 +294,10 @@ def _connected(server: ServerProcess) -> socket.socket:
     return server.tls.wrap_socket(client, server_hostname="localhost") if server.tls else client
 
 
-def both(servers: list[ServerProcess], pieces: Sequence[bytes]) -> tuple[bytes, bytes]:
-    one, other = (converse(server, pieces) for server in servers)
+def both(
+    servers: list[ServerProcess], pieces: Sequence[bytes], *, ends: bool = False
+) -> tuple[bytes, bytes]:
+    one, other = (converse(server, pieces, ends=ends) for server in servers)
     return one, other
 
 
@@ -299,7 +309,7 @@ REFUSED_EARLY = ("too large", "too large a batch", "long head")
 @pytest.mark.parametrize("name", REQUESTS)
 def test_requests_are_answered_alike(servers: list[ServerProcess], name: str) -> None:
     if name in REFUSED_EARLY:
-        answers = both(servers, [post() + REQUESTS[name]])
+        answers = both(servers, [post() + REQUESTS[name]], ends=True)
         direct, quart = (answer.replace(b"connection: close\r\n", b"") for answer in answers)
     else:
         direct, quart = both(servers, [post() + REQUESTS[name] + post() + LAST])
