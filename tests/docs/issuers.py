@@ -11,7 +11,7 @@ TOPICS = {"subscribe": ["user:{sub}"], "publish": ["room:a"]}
 SECRET = "0123456789abcdef" * 4
 
 NOW = int(time.time())
-TIMES = {"iat": NOW - 5, "exp": NOW + 3600}
+TIMES = {"iat": NOW - 5, "exp": NOW + 86_400}
 
 
 class Issued(NamedTuple):
@@ -245,7 +245,7 @@ _SHAPES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
             "jti": "4f1g23a12aa",
             "iat": NOW - 5.123456,
             "nbf": NOW - 5.123456,
-            "exp": NOW + 3600.123456,
+            "exp": NOW + 86_400.123456,
             "sub": "7",
             "topics": TOPICS,
         },

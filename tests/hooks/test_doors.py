@@ -16,7 +16,7 @@ from tests.server.inprocess import Served
 from .conftest import GRANTS, chat_server, served
 
 ROOM = "room:a"
-TOKEN = mint("ada", name="Ada", **GRANTS)
+TOKEN = mint("ada", name="Ada", ttl_seconds=86_400, **GRANTS)
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 

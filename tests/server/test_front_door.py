@@ -22,7 +22,7 @@ from tests.rig.server import mint
 from tests.rig.waiting import until
 from tests.server.inprocess import Served, make_settings, serving
 
-TOKEN = mint("ada")
+TOKEN = mint("ada", ttl_seconds=86_400)
 PATH = "/api/topics/room:a/messages"
 HISTORY = (
     f"GET {PATH}?limit=100 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
