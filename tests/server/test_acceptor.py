@@ -103,11 +103,12 @@ async def test_a_connection_that_is_not_accepted_yet_at_a_stop_is_answered() -> 
 
 async def test_a_newcomer_is_refused_when_all_have_a_request_under_way() -> None:
     settings = make_settings(http__max_connections=5)
-    go_on = asyncio.Event()
+    asked, go_on = asyncio.Semaphore(0), asyncio.Event()
     async with serving(settings) as server, AsyncExitStack() as stack:
 
         @server.app.get("/slow")
         async def slow() -> str:
+            asked.release()
             await go_on.wait()
             return "done"
 
@@ -116,7 +117,9 @@ async def test_a_newcomer_is_refused_when_all_have_a_request_under_way() -> None
         ]
         for client in busy:
             await client.send(GET.replace(b"/health/live", b"/slow"))
-        await until(lambda: len(asyncio.all_tasks()) >= 5 * 3)
+        async with asyncio.timeout(SECONDS):
+            for _ in busy:
+                await asked.acquire()
         async with await RawClient.connect(server.port) as late:
             await late.send(GET.replace(b"/live", b""))
             answer = await late.read_answer()

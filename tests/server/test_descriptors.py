@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -70,10 +71,10 @@ async def test_a_connection_that_would_take_the_last_is_refused_and_that_is_logg
         # What asks whether the process is alive would restart it, which helps nobody.
         answer = await request(server.port, "GET", "/health/live")
         assert (answer.status, answer.json()) == (200, {"status": "ok"})
-        said = "refusing connections, {} so far: 3 file descriptors are in use (ulimit -n)"
-        await until(lambda: said.format(2) in caplog.text)
-        assert caplog.text.count("refusing connections") == 2
-        assert said.format(1) in caplog.text
+        said = r"refusing connections, (\d+) so far: 3 file descriptors are in use \(ulimit -n\)"
+        # The first is told at once, and the others together, unless the machine was slow.
+        await until(lambda: sum(map(int, re.findall(said, caplog.text))) == 3)
+        assert re.findall(said, caplog.text)[0] == "1"
 
 
 async def test_who_says_nothing_does_not_keep_others_from_asking(
