@@ -17,7 +17,7 @@ from tests.rig.ports import free_port
 from tests.rig.raw_client import RawClient, request
 from tests.rig.redis_server import RedisServer
 from tests.rig.server import ServerProcess, mint
-from tests.rig.waiting import until
+from tests.rig.waiting import SECONDS, until
 
 from .processes import PATIENT, connect_to, holdings, ready_workers, runs, state, workers
 
@@ -74,6 +74,8 @@ async def _replaced(server: ServerProcess, old: set[int]) -> set[int]:
 async def test_workers_are_replaced_one_by_one_and_nobody_is_refused(redis: RedisServer) -> None:
     with _server(redis) as server:
         old = await ready_workers(server, 2)
+        # The supervisor has closed what it needed for their starts.
+        await until(lambda: server.stderr.count("accepts connections") == 2)
         held = holdings(server.pid)
         members = [await connect_to(server.ws_url, pid) for pid in sorted(old)]
         callers = Callers(server)
@@ -88,7 +90,8 @@ async def test_workers_are_replaced_one_by_one_and_nobody_is_refused(redis: Redi
             callers.stop = True
         assert callers.failures == []
         assert not new & old
-        assert holdings(server.pid) == held
+        await until(lambda: server.stderr.count("is replaced") == 2)
+        await until(lambda: holdings(server.pid) == held)
         for member in members:
             assert (await member.next())["type"] == "goodbye"
             assert await member.closed() == 1012
@@ -277,7 +280,7 @@ async def test_a_server_ends_with_its_terminal(redis: RedisServer, count: str) -
         while b"room=lobby" not in output:
             output += await asyncio.to_thread(os.read, master, 4096)
         os.close(master)
-        assert await asyncio.to_thread(server.wait, 30) == 0
+        assert await asyncio.to_thread(server.wait, SECONDS) == 0
     finally:
         server.kill()
         await asyncio.to_thread(server.wait)
