@@ -9,6 +9,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 from tests.rig.chat_client import Chat, Closed, chat
 from tests.rig.raw_client import RawClient, request
@@ -91,7 +92,24 @@ def worker_of(client: Chat) -> int:
     return _pid(client.welcome["server"])
 
 
-async def ready_workers(server: ServerProcess, count: int) -> set[int]:
+class Address(NamedTuple):
+    """Where a server listens, and its process."""
+
+    port: int
+    pid: int
+
+
+class Served(Protocol):
+    """A server of several workers."""
+
+    @property
+    def port(self) -> int: ...
+
+    @property
+    def pid(self) -> int: ...
+
+
+async def ready_workers(server: Served, count: int) -> set[int]:
     """Wait until that many workers of a server accept connections; return their processes."""
     seen: set[int] = set()
     deadline = time.monotonic() + SECONDS
