@@ -22,6 +22,7 @@ from tests.rig.redis_server import RedisServer, running
 from tests.rig.server import ServerProcess, mint
 from tests.rig.waiting import SECONDS, until
 
+from .inprocess import make_settings, serving
 from .processes import refused, workers
 
 SLOW_SECONDS = "1"
@@ -39,7 +40,6 @@ def server(certificate: Path) -> Iterator[ServerProcess]:
         "CHAT_LIMITS__SLOW_TIMEOUT_SECONDS": SLOW_SECONDS,
         "CHAT_LIMITS__MESSAGES_PER_SECOND": "100000",
         "CHAT_LIMITS__MESSAGE_BURST": "100000",
-        "CHAT_HTTP__HEAD_TIMEOUT_SECONDS": "1",
     }
     with ServerProcess(environ=environ, certificate=certificate) as running:
         yield running
@@ -100,8 +100,11 @@ async def test_plain_http_gets_no_answer(server: ServerProcess) -> None:
         assert b"HTTP/1.1" not in await wire.read_to_end()
 
 
-async def test_who_does_not_finish_the_handshake_is_dropped(server: ServerProcess) -> None:
-    async with await RawClient.connect(server.port) as wire:
+async def test_who_does_not_finish_the_handshake_is_dropped(certificate: Path) -> None:
+    settings = make_settings(
+        http__head_timeout_seconds=1, server__tls_certificate_file=str(certificate)
+    )
+    async with serving(settings) as served, await RawClient.connect(served.port) as wire:
         await wire.send(b"\x16\x03\x01")
         await wire.read_to_end()
 
