@@ -1,7 +1,8 @@
 """The server with obstacles for its workers: `python -m tests.server.hindered serve`.
 
 `GET /block/loop` and `/block/sleep` block the event loop of the worker that they reach, and no
-worker starts while the file exists that the environment variable GATE names.
+worker starts while the file exists that the environment variable GATE names. ANSWER_SECONDS is how
+long a worker waits for the numbers of the others.
 """
 
 import os
@@ -13,7 +14,7 @@ from quart import Quart
 
 from chat_server.app import create_app
 from chat_server.cli import main
-from chat_server.server import application
+from chat_server.server import application, totals
 from chat_server.settings import Settings
 
 
@@ -31,6 +32,7 @@ def _create_app(settings: Settings) -> Quart:
 
 
 vars(application)["create_app"] = _create_app
+totals.ANSWER_SECONDS = float(os.environ.get("ANSWER_SECONDS", totals.ANSWER_SECONDS))
 
 if __name__ == "__main__":
     main()

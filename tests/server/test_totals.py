@@ -23,13 +23,16 @@ Numbers = dict[tuple[str, ...], float]
 @pytest.fixture
 def server(redis: RedisServer) -> Iterator[ServerProcess]:
     environ = {"CHAT_METRICS__ENABLED": "true", "CHAT_REDIS__PREFIX": "totals", **PATIENT}
-    with ServerProcess("--workers", "2", "--redis-url", redis.url, environ=environ) as running:
+    # On a slow machine a worker is not there within the second that is usual.
+    environ["ANSWER_SECONDS"] = "5"
+    flags = ("--workers", "2", "--redis-url", redis.url)
+    with ServerProcess(*flags, environ=environ, module="tests.server.hindered") as running:
         yield running
 
 
 @pytest.fixture
 def plain_server(redis: RedisServer) -> Iterator[ServerProcess]:
-    environ = {"CHAT_REDIS__PREFIX": "health", "CHAT_REDIS__TIMEOUT_SECONDS": "1", **PATIENT}
+    environ = {"CHAT_REDIS__PREFIX": "health", "CHAT_REDIS__TIMEOUT_SECONDS": "5", **PATIENT}
     with ServerProcess("--workers", "2", "--redis-url", redis.url, environ=environ) as running:
         yield running
 
