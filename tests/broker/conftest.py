@@ -44,7 +44,7 @@ def sentinel_trio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sentinel
 def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
     """A cluster of three nodes, for all tests that do not harm it."""
     folder = tmp_path_factory.mktemp("cluster")
-    with running(RedisCluster(folder, node_timeout_ms=PATIENCE_MS)) as cluster:
+    with running(RedisCluster(folder)) as cluster:
         yield cluster
 
 

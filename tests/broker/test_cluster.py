@@ -15,7 +15,7 @@ from chat_server.protocol.errors import Unavailable
 from chat_server.settings import BrokerSettings, RedisSettings
 
 from ..rig.certificates import make_certificate
-from ..rig.redis_cluster import RedisCluster
+from ..rig.redis_cluster import FAILING_MS, RedisCluster
 from ..rig.redis_server import RedisServer, patient, running
 from .acl import rules
 from .helpers import TOPIC, Run, draft, text_of, until, until_status
@@ -29,7 +29,7 @@ EVERYTHING = Retention(1_000_000, 3_600.0)
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[RedisCluster]:
     """Nodes to be harmed."""
-    with running(RedisCluster(tmp_path)) as cluster:
+    with running(RedisCluster(tmp_path, node_timeout_ms=FAILING_MS)) as cluster:
         yield cluster
 
 

@@ -17,7 +17,7 @@ from loadtest.server import Target, started
 from loadtest.wire import LoadError
 
 from ..rig.proxy import Proxy
-from ..rig.redis_cluster import RedisCluster
+from ..rig.redis_cluster import FAILING_MS, RedisCluster
 from ..rig.redis_server import RedisServer, running
 from ..rig.webhook_receiver import WebhookReceiver
 from . import hooked
@@ -267,7 +267,7 @@ async def _start_store(
         server = RedisServer(folder / "redis", durable=True)
         await stack.enter_async_context(_entered(running(server)))
         return [await _shard(stack, server)], None
-    cluster = RedisCluster(folder, durable=True)
+    cluster = RedisCluster(folder, node_timeout_ms=FAILING_MS, durable=True)
     shards = [await _shard(stack, node) for node in cluster.nodes]
     for shard in shards:
         cluster.announce(shard.server, shard.proxy.port)

@@ -11,7 +11,11 @@ from .ports import free_port
 from .redis_sentinel import wait_for
 from .redis_server import RedisServer, tls_options
 
-NODE_TIMEOUT_MS = 2_000
+NODE_TIMEOUT_MS = 15_000
+"""A busy machine keeps a node waiting for seconds, which then is no failure."""
+
+FAILING_MS = 2_000
+"""The `node_timeout_ms` of a cluster whose nodes are meant to fail."""
 
 
 class RedisCluster:
