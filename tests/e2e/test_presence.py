@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -23,7 +24,8 @@ from .room import ANY, token
 
 ENVIRON = {
     "CHAT_AUTH__AUDIENCE": "chat",
-    "CHAT_BROKER__PRESENCE_LEASE_SECONDS": "2",
+    # A worker that gets no time for as long loses its users, whom nobody has told to go.
+    "CHAT_BROKER__PRESENCE_LEASE_SECONDS": "6",
     "CHAT_LIMITS__MESSAGES_PER_SECOND": "1000000",
     "CHAT_LIMITS__MESSAGE_BURST": "1000000",
     "CHAT_NAMESPACES__ROOM__PRESENCE": "true",
@@ -262,6 +264,7 @@ async def test_a_large_room_is_told_once_a_second(people: People) -> None:
     crowd = [await people.on(n % 2, f"u{n:02}") for n in range(12)]
     for client in [*crowd[:2], *watchers]:
         await client.ok(type="subscribe", topic="hall:a", presence=client in watchers)
+    began = time.monotonic()
     for client in crowd[2:]:
         await client.ok(type="subscribe", topic="hall:a")
     for watcher in watchers:
@@ -274,7 +277,7 @@ async def test_a_large_room_is_told_once_a_second(people: People) -> None:
                 joined += [user["user"] for user in push["joined"] if user["user"][0] == "u"]
                 assert push["left"] == []
         assert set(joined) == {f"u{n:02}" for n in range(2, 12)}
-        assert pushes <= 5, "at most once a second"
+        assert pushes <= 2 + time.monotonic() - began, "at most once a second"
         assert (push["count"], push["connections"]) == (14, 14)
 
 
