@@ -8,13 +8,13 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 
 from tests.rig import rfc6455
-from tests.rig.raw_client import RawClient, request
+from tests.rig.raw_client import RawClient
 from tests.rig.rfc6455 import frame
 from tests.rig.server import ServerProcess, mint
 from tests.server.processes import rss
 
 from .differences import is_direct
-from .room import settle
+from .room import count_connections, settle
 
 ENVIRON = {"CHAT_ENVIRONMENT": "development", "CHAT_GATEWAY__COMPRESSION": "true"}
 ROOM = "room:echo"
@@ -40,9 +40,9 @@ async def test_echoes_fragments_as_one_message(server: ServerProcess) -> None:
 
 
 async def test_counts_among_the_connections_and_is_bounded(server: ServerProcess) -> None:
+    await settle(server, 0)  # those of other tests
     async with connect(f"{server.ws_url}/echo") as client:
-        health = (await request(server.port, "GET", "/health")).json()
-        assert health["connections"] == 1
+        assert await count_connections(server) == 1
         await client.send("x" * 70_000)
         await client.wait_closed()
         assert client.close_code == 1009

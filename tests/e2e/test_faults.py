@@ -19,7 +19,7 @@ from tests.rig.redis_server import KEPT, RedisServer, running
 from tests.rig.rfc6455 import text
 from tests.rig.server import ServerProcess
 from tests.rig.waiting import SECONDS, until
-from tests.server.processes import ready_workers, rss, runs, workers
+from tests.server.processes import ready_workers, rss, runs, worker_of, workers
 
 from .cluster import KeptAlive, health, one_on_each, until_health
 from .differences import way
@@ -303,7 +303,7 @@ async def test_killed_workers_cost_resuming_clients_nothing(
     server: ServerProcess, redis: RedisServer
 ) -> None:
     topic, count = "room:killed-worker", 600
-    first, second = await ready_workers(server, 2)
+    pids = await ready_workers(server, 2)
     clients = [Resuming(server.ws_url, topic) for _ in range(10)]
     async with asyncio.timeout(250), asyncio.TaskGroup() as group:
         for client in clients:
@@ -312,6 +312,9 @@ async def test_killed_workers_cost_resuming_clients_nothing(
 
         sending = group.create_task(send(server, topic, count))
         await until(lambda: all(len(client.seqs) > 50 for client in clients))
+        assert clients[0].client
+        first = worker_of(clients[0].client)
+        [second] = pids - {first}
         os.kill(first, signal.SIGKILL)
         await until(lambda: not runs(first))
         await until(lambda: len(workers(server.pid)) == 2)
