@@ -201,7 +201,8 @@ async def test_what_is_not_stored_in_time_is_given_up() -> None:
         serving(make_settings(), broker=broker) as served,
         connect(served.url, token=mint("ann")) as chat,
     ):
-        found = await chat.publish_many(numbered("room:a", 3), timeout=0.3)
+        # In that time they are sent, also on a slow machine.
+        found = await chat.publish_many(numbered("room:a", 3), timeout=1.5)
         assert [type(each) for each in found] == [TimedOut] * 3
         assert all(isinstance(each, TimedOut) and each.maybe_stored for each in found)
 

@@ -348,10 +348,10 @@ async def test_a_function_that_swallows_its_cancellation_is_waited_for_again(
                 continue
         return "t0ken"
 
-    async with client(token=token, token_timeout=0.05, start_wait=60) as chat:
+    async with client(token=token, token_timeout=0.3, start_wait=60) as chat:
         server.drop()
         await until(lambda: calls > 1)
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(1.0)
         assert calls == 2
         go_on.set()
         await chat.wait_online()
