@@ -9,7 +9,6 @@ import msgspec
 
 from ..client.api import Api, no_api
 from ..client.errors import NotConnected
-from .terminal import Misuse
 
 PATIENCE_SECONDS = 3.0
 """Seconds after which a request is sent again. A healthy worker answers sooner, even when the
@@ -103,13 +102,7 @@ class Asking:
 
 
 def _given(fields: dict[str, object]) -> dict[str, object]:
-    given = {name: value for name, value in fields.items() if value is not None}
-    for name, value in given.items():
-        try:
-            msgspec.json.encode(value)
-        except UnicodeEncodeError:  # Bytes of an argument beyond UTF-8 are lone surrogates.
-            raise Misuse(f"{name}: is not encoded in UTF-8") from None
-    return given
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _decoded(answer: bytes, path: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The group of all commands."""
 
+from itertools import pairwise
 from typing import Any
 
 import click
@@ -33,12 +34,25 @@ from .publish import publish
 from .search import search
 from .serve import serve
 from .tail import tail
+from .terminal import Misuse
 from .token import token
 from .users import users
 from .webhooks import webhooks
 
 
 class _Group(click.Group):
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse arguments that are not encoded in UTF-8, except a file's name."""
+        for number, (before, argument) in enumerate(pairwise(["", *args]), 1):
+            try:
+                argument.encode()
+            except UnicodeEncodeError:  # Bytes beyond UTF-8 are lone surrogates.
+                # The command itself judges a token.
+                if not {before, argument.partition("=")[0]} & {"--config", "--token"}:
+                    # Not shown, because it may be a secret at the wrong place.
+                    raise Misuse(f"argument {number} is not encoded in UTF-8") from None
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command, with success if the reader of stdout, such as head, has ended."""
         try:

@@ -169,8 +169,10 @@ def _row(account: "Account") -> dict[str, object]:
 
 def _password(from_stdin: bool) -> str:
     if from_stdin:
+        if sys.stdin is None:  # closed by the parent process
+            raise Misuse("password: stdin is closed")
         return sys.stdin.readline().rstrip("\r\n")
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise Misuse("password: there is no terminal to ask in; give --password-stdin")
     given: str = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
     return given

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -440,3 +441,26 @@ def test_a_message_as_json_is_whole_and_harmless() -> None:
         "from": {"user": "bob"},
         "data": {"text": "\x1b\u202eü\n"},
     }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("users add ann", "password: there is no terminal to ask in; give --password-stdin"),
+        ("users add ann --password-stdin", "password: stdin is closed"),
+    ],
+)
+def test_a_command_that_asks_says_that_its_stdin_is_closed(
+    arguments: str, told: str, tmp_path: Path
+) -> None:
+    environ = {
+        "CHAT_DATABASE__URL": f"sqlite+aiosqlite:///{tmp_path}/chat.db",
+        "CHAT_AUTH__SECRET": "s" * 32,
+        "CHATCLIENT_TOKEN": "t",
+        "PATH": os.environ["PATH"],
+    }
+    command = f"exec '{sys.executable}' -m chat_server {arguments} <&-"
+    ended = subprocess.run(
+        ["sh", "-c", command], capture_output=True, env=environ, text=True, timeout=60, check=False
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", f"chat-server: {told}\n")
