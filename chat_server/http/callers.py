@@ -1,14 +1,25 @@
 """Identifies the clients of requests, and limits their number per address."""
 
+import logging
+from typing import Final
+
 from quart import Request, Websocket, request
 
 from ..addresses import client_address
 from ..auth.bearer import bearer_token
+from ..logs import LogThrottle, shown
 from ..protocol.errors import Forbidden
 from ..realtime.limits import UserRates
 from ..service.actor import Actor
 from ..service.service import Service
 from ..settings import is_same_host, origin_pattern
+
+logger = logging.getLogger(__name__)
+
+ORIGIN_HINT: Final = (
+    "pages of another host need http.allowed_origins; if it is the same host, the proxy must"
+    " pass on Host: see docs/proxies.md"
+)
 
 REQUESTS_PER_SECOND = 10.0
 REQUESTS_AT_ONCE = 100
@@ -52,6 +63,7 @@ class Callers:
         self._hops = service.node.settings.server.trusted_proxy_hops
         self._origins = service.node.settings.http.allowed_origins
         self._rates = UserRates(REQUESTS_PER_SECOND, REQUESTS_AT_ONCE)
+        self._throttle = LogThrottle()
 
     def admit(self) -> str:
         """Count the current request, and return its network address.
@@ -61,12 +73,22 @@ class Callers:
                 its visitors' limit with attempts to sign in.
             RateLimited: the address has sent too many requests.
         """
+        address = address_of(request, self._hops)
         origin = request.headers.get("Origin")
         if origin is not None and not self._is_allowed(origin):
+            self._note_origin(address, origin)
             raise Forbidden("origin: is not allowed here")
-        address = address_of(request, self._hops)
         self._rates.acquire(address, self._clock.monotonic())
         return address
+
+    def _note_origin(self, address: str, origin: str) -> None:
+        if self._throttle.due("origin"):
+            host = shown(request.headers.get("Host"))
+            logger.warning(
+                "a page's request was refused with 403: origin: is not allowed here; %s",
+                ORIGIN_HINT,
+                extra={"address": address, "origin": shown(origin), "host": host},
+            )
 
     def _is_allowed(self, origin: str) -> bool:
         if is_same_host(origin, request.headers.get("Host", "")):

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from quart import Request, Websocket
 
 from ..logs import LogThrottle, shown
-from .callers import address_of
+from .callers import ORIGIN_HINT, address_of
 
 logger = logging.getLogger(__name__)
 
@@ -17,10 +17,7 @@ SECONDS = 60.0
 
 _HINTS = {
     "Upgrade": "is it lost in a proxy? see docs/proxies.md",
-    "origin": (
-        "pages of another host need http.allowed_origins; if it is the same host, the proxy must"
-        " pass on Host: see docs/proxies.md"
-    ),
+    "origin": ORIGIN_HINT,
     "Host": "the proxy must pass on Host: see docs/proxies.md",
     "subprotocol": "is the client one of chat.v1? see docs/protocol.md",
     "there is nothing at this address": "WebSockets are at /ws; does a proxy change the path?",

@@ -243,7 +243,14 @@ class Office:
         # Logged at once: the next steps may fail, and the purge cannot be undone.
         record(operator, "purge", reason, topic=topic, seq=place.seq, left=left)
         order = Reread(by=operator.name, reason=reason, until=self.once(), topic=topic)
-        obeyed = await self._put(entry_of(order, secrets.token_hex(8)))
+        try:
+            obeyed = await self._put(entry_of(order, secrets.token_hex(8)))
+        except Unavailable as error:
+            # The error of the store says that nothing was stored, or does not say that all is gone.
+            told = (
+                "topic: the store has forgotten it, but subscribers were not told; purge it again"
+            )
+            raise Unavailable(told) from error
         if not archived:
             raise Unavailable("topic: the store has forgotten it, the archive not; purge it again")
         return obeyed

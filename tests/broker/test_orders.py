@@ -102,6 +102,20 @@ async def test_a_store_that_is_away_says_so(store: Store) -> None:
         await orders.read(0, "here")
 
 
+async def test_a_full_store_takes_orders_and_knows_who_lives(own_redis: RedisServer) -> None:
+    """Whoever has filled the store must be kept out, by every worker."""
+    store = Store("redis", url=own_redis.url)
+    try:
+        orders = orders_of((await store.start())[0])
+        own_redis.run("CONFIG", "SET", "maxmemory", "1")
+        assert await orders.put([entry("users eve", store=store)]) is not None
+        page = await orders.read(0, "here")
+        assert ([each.name for each in page.entries], [*page.nodes]) == (["users eve"], ["here"])
+    finally:
+        own_redis.run("CONFIG", "SET", "maxmemory", "0")
+        await store.stop()
+
+
 async def test_no_number_is_given_twice_though_the_newest_orders_are_lost(
     redis_server: RedisServer,
 ) -> None:

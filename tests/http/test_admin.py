@@ -340,6 +340,22 @@ async def test_a_purge_says_what_it_could_not_reach(monkeypatch: pytest.MonkeyPa
         assert (await (await http.history()).get_json())["messages"] == []
 
 
+async def test_a_purge_whose_subscribers_cannot_be_told_says_that_all_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def away(entries: object) -> None:
+        raise Unavailable("the store is full; nothing was stored")
+
+    async with client() as http:
+        chat_server: ChatServer = http.app.extensions["chat_server"]
+        monkeypatch.setattr(chat_server.operators, "_store", SimpleNamespace(put=away))
+        assert (await http.publish("secret")).status_code == 201
+        answer = await order(http, "purge", topic="room:lobby", reason="x")
+        body = await problem(answer, 503, "unavailable")
+        assert body["detail"].endswith("but subscribers were not told; purge it again")
+        assert (await (await http.history()).get_json())["messages"] == []
+
+
 @pytest.mark.parametrize(
     ("verb", "fields", "wrong"),
     [

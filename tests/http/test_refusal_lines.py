@@ -7,6 +7,7 @@ from typing import Any
 import jwt
 import pytest
 
+from chat_server.app import create_app
 from chat_server.logs import SHOWN, TextFormatter
 from tests.rig.chat_client import chat
 from tests.rig.raw_client import RawClient, request
@@ -90,3 +91,18 @@ async def test_a_flood_of_requests_is_told_with_address_and_topic(
     [line] = lines(caplog, "a user is refused by limits.messages_per_second")
     told = (line["user"], line["address"], line["topic"])
     assert told == ("eve", "198.51.100.7", "room:flood")
+
+
+async def test_a_page_that_may_ask_nothing_is_told_of_with_its_host(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As behind a proxy that forgets `Host`, of which the page's user sees nothing."""
+    settings = make_settings(http__page=True)
+    async with serving(settings, app=create_app(settings)) as served:
+        headers = {"Origin": "http://chat.example"}
+        for _ in range(2):
+            answer = await request(served.port, "POST", "/dev/token", headers=headers)
+            assert answer.status == 403
+    [line] = lines(caplog, "a page's request was refused with 403: origin: is not allowed here")
+    assert "the proxy must pass on Host: see docs/proxies.md" in line["message"]
+    assert (line["origin"], line["host"]) == ("http://chat.example", "127.0.0.1")

@@ -7,6 +7,10 @@
 --       then for each order: name, until in ms, value
 -- Returns {number, era} of the last order, or nothing if there would be too many.
 
+-- First: Redis checks maxmemory only until a script has written once. Whoever fills a Redis must be blocked while it is
+-- full, and `MAX_ORDERS` bounds what orders take.
+redis.call('ZREM', KEYS[3], '')
+
 -- Orders that are over and dropped in one call: a few more than a call adds.
 local DROPPED = 2000
 

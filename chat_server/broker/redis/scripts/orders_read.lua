@@ -7,9 +7,10 @@
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
--- A store that takes no writes can still be read.
-redis.pcall('ZADD', KEYS[5], now, ARGV[3])
+-- A store that takes no writes can still be read. Removing comes first: Redis checks maxmemory only until a script has
+-- written once, and workers live on while it is full.
 redis.pcall('ZREMRANGEBYSCORE', KEYS[5], '-inf', now - ARGV[4])
+redis.pcall('ZADD', KEYS[5], now, ARGV[3])
 redis.pcall('PEXPIRE', KEYS[5], ARGV[4])
 
 local found = {}
