@@ -277,7 +277,7 @@ async def test_a_function_that_hangs_is_asked_again(server: FakeServer, client: 
     source = Hanging(2, 3)
     states: list[ClientState] = []
     async with client(
-        token=source, token_timeout=0.1, on_state=lambda state, reason: states.append(state)
+        token=source, token_timeout=0.3, on_state=lambda state, reason: states.append(state)
     ) as chat:
         server.drop()
         await until(lambda: source.calls == 4)

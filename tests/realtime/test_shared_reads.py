@@ -235,7 +235,7 @@ async def test_nothing_is_kept_while_the_worker_may_have_missed_events(worker: W
 async def test_pages_are_kept_for_a_time_and_within_a_bound(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "KEEP_SECONDS", 0.01)
+    monkeypatch.setattr(module, "KEEP_SECONDS", 0.3)
     reads = worker.reads
     page = await worker.read(20)
     for number in range(5):
