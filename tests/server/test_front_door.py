@@ -19,7 +19,7 @@ from tests.rig.fakes import FakeBroker
 from tests.rig.raw_client import RawClient
 from tests.rig.rfc6455 import upgrade
 from tests.rig.server import mint
-from tests.rig.waiting import until
+from tests.rig.waiting import SECONDS, until
 from tests.server.inprocess import Served, make_settings, serving
 
 TOKEN = mint("ada", ttl_seconds=86_400)
@@ -51,7 +51,8 @@ async def server(app: Quart) -> AsyncIterator[Served]:
 
 @pytest.fixture
 def asked(app: Quart, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What Quart has been asked."""
+    """What Quart has been asked, though not for slow requests: on a slow machine each is slow."""
+    monkeypatch.setattr(front_door, "PATIENCE_SECONDS", SECONDS)
     paths: list[str] = []
     handle = app.asgi_app
 
