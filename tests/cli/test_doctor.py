@@ -31,6 +31,7 @@ from chat_server.http.health import (
 )
 from tests.rig.redis_server import RedisServer
 from tests.rig.server import mint
+from tests.rig.waiting import SECONDS
 from tests.server.inprocess import make_settings, serving
 
 ROOT = Path(__file__).parents[2]
@@ -201,6 +202,13 @@ async def judged(url: str, **options: Any) -> dict[str, tuple[str, str]]:
     return {each.subject: (each.status, each.text) for each in found}
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a slow machine an answer takes seconds without anything that holds it back."""
+    monkeypatch.setattr(proxy, "SLOW_SECONDS", SECONDS)
+
+
+@pytest.mark.usefixtures("patient")
 async def test_a_way_without_faults_is_ok() -> None:
     async with serving(make_settings()) as server:
         found = await judged(server.ws_url, token=mint("ada"), idle=0.2)
@@ -209,6 +217,7 @@ async def test_a_way_without_faults_is_ok() -> None:
         assert found["health"] == ("ok", f"version {__version__}, 1 worker, ok")
 
 
+@pytest.mark.usefixtures("patient")
 async def test_a_doctor_leaves_no_warning_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     async with serving(make_settings()) as server:
