@@ -88,7 +88,7 @@ FAMILIES = (
         ("webhook", "outcome"),
     ),
     # The store.
-    Family("chat_store_up", "gauge", "1 if the worker reaches its store and hears it."),
+    Family("chat_store_up", "gauge", "Workers that reach their store and hear it."),
     Family("chat_store_commands", "counter", "Commands sent to Redis."),
     Family("chat_store_errors", "counter", "Errors of Redis, by kind.", ("kind",)),
     Family("chat_store_seconds", "histogram", "A pipeline's way to Redis and back."),

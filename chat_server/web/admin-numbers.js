@@ -6,6 +6,8 @@ const SAMPLE = /^(chat_\w+)(?:\{.*\})? (\S+)/gmu;
 const RECEIVED = "chat_messages_received_total";
 const SENT = ["chat_messages_sent_total", "chat_deliveries_total"];
 const LAG = "chat_loop_lag_seconds";
+const REFUSED = /^chat_(handshakes|tokens|rate)_(?:refused|limited)_total\{(?:reason|limit)="(\w+)".*\} (\S+)/gmu;
+const WHAT = { handshakes: "handshakes by", tokens: "tokens by", rate: "by the limit" };
 
 /** Return the sum of each metric over its labels. */
 export function sums(text) {
@@ -14,6 +16,37 @@ export function sums(text) {
     found.set(name, (found.get(name) ?? 0) + Number(value));
   }
   return found;
+}
+
+/** Return what was refused since the start, by kind and reason. */
+export function refusals(text) {
+  const found = new Map();
+  for (const [, kind, reason, value] of text.matchAll(REFUSED)) {
+    const name = `${WHAT[kind]} ${reason}`;
+    found.set(name, (found.get(name) ?? 0) + Number(value));
+  }
+  return found;
+}
+
+/** Counts what was refused in the window. */
+export class Refusals {
+  #before = null;
+  #grown = [];
+
+  /** Add the counts of one time, and return those of the window, the largest first. */
+  add(at, counts) {
+    if (counts && this.#before) {
+      for (const [name, value] of counts) {
+        const grown = value - (this.#before.get(name) ?? 0);
+        if (grown > 0) this.#grown.push([at, name, grown]);
+      }
+    }
+    this.#before = counts ?? this.#before;
+    this.#grown = this.#grown.filter(([when]) => when >= at - WINDOW_MS);
+    const total = new Map();
+    for (const [, name, grown] of this.#grown) total.set(name, (total.get(name) ?? 0) + grown);
+    return [...total].sort(([, one], [, other]) => other - one);
+  }
 }
 
 export class Numbers {

@@ -1,7 +1,7 @@
 /** The state of the server: workers, numbers and warnings. */
 
 import { sentence } from "./admin-api.js";
-import { Numbers, sums } from "./admin-numbers.js";
+import { Numbers, Refusals, refusals, sums } from "./admin-numbers.js";
 import { Plot } from "./admin-plot.js";
 import { $, moment, since, table } from "./admin-view.js";
 import { element, inert } from "./text.js";
@@ -26,7 +26,10 @@ export class Overview {
   #api;
   #onLimited;
   #numbers = new Numbers();
+  #refusals = new Refusals();
   #plots = new Map();
+  #columns = null;
+  #error = null;
   #timer = null;
   #open = true;
 
@@ -52,7 +55,11 @@ export class Overview {
     const questions = [this.#nodes(), readHealth(), METRICS === "on" ? readMetrics() : null];
     const [nodes, health, metrics] = await Promise.all(questions);
     if (!this.#open) return;
-    this.#numbers.add(Date.now(), nodes, health, metrics);
+    this.#numbers.add(Date.now(), nodes, health, metrics && sums(metrics));
+    const refused = this.#refusals.add(Date.now(), metrics && refusals(metrics));
+    const parts = refused.map(([what, count]) => `${what} ${count.toLocaleString()}`);
+    $("refused").textContent = parts.length ? `Refused: ${parts.join(", ")}. The log names addresses and users.` : "";
+    if (!nodes) this.#showInstead(health);
     for (const [name, plot] of this.#plots) plot.show(this.#numbers.lines[name]);
     this.#tell(health, nodes !== null);
     this.#timer = setTimeout(() => this.#poll(), EVERY_MS);
@@ -72,12 +79,15 @@ export class Overview {
   async #nodes() {
     try {
       const { nodes, missing, silent } = await this.#api.ask("nodes");
-      if (this.#open) this.#show(nodes, missing, silent);
+      if (this.#open) {
+        $("nodes-note").textContent = "";
+        this.#show(nodes, missing, silent);
+      }
       return nodes;
     } catch (error) {
       if (!this.#open) return null;
       if (error.code === "forbidden") this.#onLimited();
-      $("nodes").replaceChildren(element("p", "hint", sentence(error)));
+      this.#error = error;
       return null;
     }
   }
@@ -96,10 +106,34 @@ export class Overview {
       node.draining ? "draining" : "serving",
     ]);
     for (const name of missing) rows.push([name, ...Array(7).fill("–"), `does not answer${since(silent, name)}`]);
+    this.#fill(columns, rows);
+  }
+
+  /** Say why the list is missing; of a worker that is cut off from the store, show what its server knows. */
+  #showInstead(health) {
+    const knows = this.#error.code === "unavailable" && health?.workers;
+    $("nodes-note").textContent = knows
+      ? "The worker that answers cannot ask the others. These are those of this server, as /health knows them."
+      : sentence(this.#error);
+    if (!knows) return $("nodes").replaceChildren();
+    const columns = ["Worker", "Version", "Connections", "Topics", "Store", "State"];
+    const rows = health.workers.map((worker) => [
+      worker.node ?? `worker ${worker.worker}`,
+      health.version,
+      ...[worker.connections, worker.topics].map((count) => count?.toLocaleString() ?? "–"),
+      worker.checks?.broker?.status ?? "–",
+      worker.status,
+    ]);
+    this.#fill(columns, rows);
+  }
+
+  #fill(columns, rows) {
     const texts = rows.flat().map(inert);
     const cells = [...$("nodes").querySelectorAll("td > bdi")];
     // Focus, selection and scrolling must stay.
-    if (cells.length !== texts.length) $("nodes").replaceChildren(table("Workers", columns, rows));
+    const fits = cells.length === texts.length && this.#columns === columns.length;
+    this.#columns = columns.length;
+    if (!fits) $("nodes").replaceChildren(table("Workers", columns, rows));
     else cells.forEach((cell, place) => cell.textContent === texts[place] || (cell.textContent = texts[place]));
   }
 }
@@ -118,7 +152,7 @@ async function readHealth() {
 async function readMetrics() {
   try {
     const response = await read("metrics");
-    return response.ok ? sums(await response.text()) : null;
+    return response.ok ? await response.text() : null;
   } catch {
     return null;
   }

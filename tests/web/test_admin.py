@@ -10,6 +10,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, Locator, Page, Route, expect
 from websockets.exceptions import InvalidStatus
 
+from chat_server import __version__
 from chat_server.accounts.administration import Administration
 from chat_server.clock import SystemClock
 from chat_server.database.database import Database
@@ -206,7 +207,7 @@ async def test_an_operator_of_some_topics_sees_those(olga: Visitor, server: Serv
         await subscribed(server, stack, "ann", "room:mine")
         await subscribed(server, stack, "ann", "room:others")
         await enter(page, server, mint("olga", admin=["room:mine"], subscribe=["room:**"]))
-        await expect(page.locator("#nodes")).to_contain_text("for some topics only")
+        await expect(page.locator("#nodes-note")).to_contain_text("for some topics only")
         await expect(page.get_by_role("link", name="Kept out")).to_be_hidden()
         await show(page, "Orders")
         await expect(page.get_by_role("button", name="Close a topic…")).to_be_visible()
@@ -242,6 +243,51 @@ async def test_a_worker_that_does_not_answer_is_shown_with_since_when(
     await show(page, "Topics")
     told = "Not answered: host-1-a (last heard 41 s ago), host-2-b."
     await expect(page.locator("#topics-list")).to_contain_text(told)
+
+
+async def test_what_is_refused_is_counted_by_reason(olga: Visitor, server: ServerProcess) -> None:
+    page = olga.page
+    await enter(page, server, operator())
+    await expect(page.locator("#nodes").get_by_role("row")).to_have_count(2)
+    await expect(page.locator("#refused")).to_be_empty()
+
+    async def told() -> bool:
+        # The first that the page reads is where it counts from.
+        with pytest.raises(InvalidStatus):
+            await chat(server.ws_url, forge(key="an-old-key-of-the-issuer-that-was-replaced"))
+        return "tokens by signature" in await page.locator("#refused").inner_text()
+
+    await until_async(told)
+
+
+async def test_a_worker_that_is_cut_off_shows_what_its_server_knows(
+    olga: Visitor, server: ServerProcess
+) -> None:
+    page = olga.page
+
+    async def away(route: Route) -> None:
+        told = {"status": 503, "code": "unavailable", "detail": "the message store is away"}
+        await route.fulfill(status=503, json=told)
+
+    async def deaf(route: Route) -> None:
+        answer = await route.fetch()
+        told = await answer.json()
+        told["workers"] = [
+            {**told["workers"][0], "status": "deaf", "checks": {"broker": {"status": "deaf"}}},
+            {"worker": 2, "status": "silent"},
+        ]
+        await route.fulfill(response=answer, json=told)
+
+    await page.route("**/api/admin/nodes", away)
+    await page.route("**/health", deaf)
+    await enter(page, server, operator())
+    note = "The worker that answers cannot ask the others. These are those of this server"
+    await expect(page.locator("#nodes-note")).to_contain_text(note)
+    await expect(row(page, "worker 2").get_by_role("cell")).to_have_text(
+        ["worker 2", __version__, "–", "–", "–", "silent"]
+    )
+    await expect(row(page, "deaf").get_by_role("cell").last).to_have_text("deaf")
+    olga.faults[:] = [each for each in olga.faults if "503" not in each]
 
 
 async def test_a_server_that_is_away_is_told(olga: Visitor, server: ServerProcess) -> None:
