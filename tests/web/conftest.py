@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser
+from playwright.async_api import Browser, ViewportSize
 
 from tests.conftest import clean_loop
 from tests.rig.chromium import chromium
 from tests.rig.preloaded import PreloadedServer
 from tests.rig.server import ServerProcess
+from tests.web.pages import WINDOW, Pages
 from tests.web.visitor import Visitor
 
 GENEROUS = {"CHAT_LIMITS__MESSAGES_PER_SECOND": "100000", "CHAT_LIMITS__MESSAGE_BURST": "100000"}
@@ -75,9 +76,21 @@ async def whole_browser() -> AsyncIterator[Browser]:
         yield running
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def pages(browser: Browser, server: ServerProcess) -> AsyncIterator[Pages]:
+    """Pages for visitors without browsers of a special kind."""
+    pages = Pages(browser, server)
+    yield pages
+    await pages.close()
+
+
 @pytest_asyncio.fixture(loop_scope="session")
-async def visit(browser: Browser, server: ServerProcess) -> AsyncIterator[Visit]:
-    """Let somebody open the page, each in a browser of their own."""
+async def visit(browser: Browser, server: ServerProcess, pages: Pages) -> AsyncIterator[Visit]:
+    """Let somebody open the page, each in a browser of their own.
+
+    The browser may be one whose last visitor has signed out. `alone=True` forbids that, for tests
+    that add scripts or handlers to the page, or judge its load.
+    """
     async with AsyncExitStack() as stack:
 
         async def open_page(
@@ -86,13 +99,19 @@ async def visit(browser: Browser, server: ServerProcess) -> AsyncIterator[Visit]
             *,
             at: ServerProcess = server,
             using: Browser = browser,
+            alone: bool = False,
+            viewport: ViewportSize = WINDOW,
             **options: object,
         ) -> Visitor:
-            visitor = await stack.enter_async_context(Visitor.arrive(using, at.url, **options))
+            if at is server and using is browser and not (alone or options):
+                visitor = await stack.enter_async_context(pages.visitor(viewport))
+            else:
+                options["viewport"] = viewport
+                visitor = await stack.enter_async_context(Visitor.arrive(using, at.url, **options))
+                if not user:
+                    await visitor.page.goto(at.url)
             if user:
                 await visitor.sign_in(user, room)
-            else:
-                await visitor.page.goto(at.url)
             return visitor
 
         yield open_page

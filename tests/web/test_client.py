@@ -88,7 +88,7 @@ PUBLISH = """() => {
 }"""
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def browser(whole_browser: Browser) -> Browser:
     """A Chromium whose Back button shows a page that it kept."""
     return whole_browser

@@ -63,7 +63,7 @@ async def test_what_users_write_is_only_text(visit: Visit, server: ServerProcess
 
 
 async def test_the_page_is_small(visit: Visit) -> None:
-    alice = await visit("alice", "weight")
+    alice = await visit("alice", "weight", alone=True)
     weight = await alice.page.evaluate(WEIGHT)
     assert 30 * 1024 < weight <= MAX_BYTES, weight
 

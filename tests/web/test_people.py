@@ -1,12 +1,12 @@
 """Who is here, who types, who has read; mentions, and what tells of them."""
 
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 
 import pytest
-import pytest_asyncio
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, expect
 
 from chat_server.client import connect
+from tests.rig.preloaded import PreloadedServer
 from tests.rig.server import ServerProcess, mint
 from tests.web.conftest import GENEROUS, Visit, running
 from tests.web.test_accessibility import assert_clean
@@ -30,8 +30,6 @@ COUNTED = """() => {
   });
 }"""
 """Remember the browser's own notifications, once they are shown."""
-READ_ONLY = "You may only read here"
-ASKED = "Write a message as \u2068alice\u2069"
 PRESS = """() => new Promise((done) => {
   const [one] = window.shown;
   one.addEventListener("close", () => done());
@@ -55,24 +53,15 @@ NOTIFY = """() => {
 }"""
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def social() -> AsyncIterator[ServerProcess]:
+@pytest.fixture(scope="module")
+def server() -> Iterator[ServerProcess]:
     """A server whose rooms tell who is there and what is read."""
-    async with running(environ=SOCIAL) as server:
-        yield server
+    with PreloadedServer(environ=SOCIAL) as started:
+        yield started
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def page(browser: Browser, server: ServerProcess) -> AsyncIterator[Page]:
-    """A page of the server, whose modules may be tried."""
-    async with await browser.new_context() as context:
-        page = await context.new_page()
-        await page.goto(server.url)
-        yield page
-
-
-async def test_who_is_here_types_and_has_read(visit: Visit, social: ServerProcess) -> None:
-    alice, bob = await visit("alice", "team", at=social), await visit("bob", "team", at=social)
+async def test_who_is_here_types_and_has_read(visit: Visit, server: ServerProcess) -> None:
+    alice, bob = await visit("alice", "team"), await visit("bob", "team")
     here = alice.page.get_by_role("button", name="2 here")
     await here.click()
     people = alice.page.get_by_role("group", name="Who is here")
@@ -87,7 +76,7 @@ async def test_who_is_here_types_and_has_read(visit: Visit, social: ServerProces
     await alice.say("seen")
     await expect(bob.page.locator("#seen")).to_be_hidden()
     async with (
-        connect(social.url, token=mint("bob2", name="bob")) as other,
+        connect(server.url, token=mint("bob2", name="bob")) as other,
         other.subscribe("room:team"),
     ):
         await expect(alice.page.get_by_role("button", name="3 here")).to_be_visible()
@@ -104,12 +93,12 @@ async def read(server: ServerProcess, room: str, seq: int, user: str) -> None:
         await reader.read(f"room:{room}", seq)
 
 
-async def test_who_has_read_before_is_told_at_once(visit: Visit, social: ServerProcess) -> None:
-    alice = await visit("alice", "before", at=social)
+async def test_who_has_read_before_is_told_at_once(visit: Visit, server: ServerProcess) -> None:
+    alice = await visit("alice", "before")
     await alice.say("hello")
     await alice.sees(["hello"])
     seen = alice.page.locator("#seen")
-    async with connect(social.url, token=mint("u-9", name=f"Ben{EVIL}\u202e\n")) as ben:
+    async with connect(server.url, token=mint("u-9", name=f"Ben{EVIL}\u202e\n")) as ben:
         await ben.publish("room:elsewhere", {"text": "hi"})
         await ben.read("room:before", 1)
         await expect(seen).to_have_text("Read by \u2068u-9\u2069")
@@ -134,27 +123,27 @@ async def test_who_has_read_before_is_told_at_once(visit: Visit, social: ServerP
 
 
 async def test_what_is_read_while_the_connection_is_lost_is_told_behind(
-    visit: Visit, social: ServerProcess
+    visit: Visit, server: ServerProcess
 ) -> None:
-    alice = await visit("alice", "away", at=social)
+    alice = await visit("alice", "away")
     await alice.say("hello")
     await alice.sees(["hello"])
     await alice.page.context.set_offline(True)
     await alice.page.evaluate("() => window.dispatchEvent(new Event('offline'))")
     await expect(alice.page.get_by_role("button", name="Try now")).to_be_visible()
-    await read(social, "away", 1, "ben")
+    await read(server, "away", 1, "ben")
     await alice.page.context.set_offline(False)
     await alice.online()
     await expect(alice.page.locator("#seen")).to_have_text("Read by \u2068ben\u2069")
 
 
 async def test_who_has_read_stands_above_what_is_not_sent(
-    visit: Visit, social: ServerProcess
+    visit: Visit, server: ServerProcess
 ) -> None:
-    alice = await visit("alice", "order", at=social)
+    alice = await visit("alice", "order")
     await alice.say("stored")
     await alice.sees(["stored"])
-    await read(social, "order", 1, "ben")
+    await read(server, "order", 1, "ben")
     seen = alice.page.locator("#seen")
     await expect(seen).to_have_text("Read by \u2068ben\u2069")
     await alice.page.context.set_offline(True)
@@ -170,9 +159,7 @@ async def test_who_has_read_stands_above_what_is_not_sent(
     await alice.sees(["stored", "waits"])
 
 
-async def test_where_nobody_is_told_the_page_asks_in_vain(
-    visit: Visit, server: ServerProcess
-) -> None:
+async def test_where_nobody_is_told_the_page_asks_in_vain(visit: Visit) -> None:
     async with running(
         environ={**GENEROUS, "CHAT_NAMESPACES__ROOM__READ_RECEIPTS": "false"}
     ) as quiet:
@@ -185,115 +172,13 @@ async def test_where_nobody_is_told_the_page_asks_in_vain(
         await expect(alice.page.locator("#seen")).to_be_hidden()
 
 
-async def test_mentions_show_names(visit: Visit, server: ServerProcess) -> None:
+async def test_a_name_that_is_written_out_mentions(visit: Visit, server: ServerProcess) -> None:
+    alice = await visit("alice", "named")
     async with (
-        connect(server.url, token=mint("u-1", name=f"Ann {EVIL}\u202e\n@all")) as ann,
-        connect(server.url, token=mint("\u05d1.2", name="\u05d1\u05df")) as ben,
-    ):
-        await ann.publish("room:mentioned", {"text": "hi @U-1 and @\u05d1.2, @u-11, a@u-1 `@u-1`"})
-        alice = await visit("alice", "mentioned")
-        name = f"@Ann {EVIL}\ufffd @all"
-        rest = "@u-11, a@u-1 @u-1"
-        await alice.sees([f"hi {name} and @\u05d1.2, {rest}"])
-        # As soon as a name is known it is shown, in what is there already.
-        await ben.publish("room:mentioned", {"text": "no more"})
-        await alice.sees([f"hi {name} and @\u05d1\u05df, {rest}", "no more"])
-        mentions = alice.log.first.locator(".text bdi")
-        await expect(mentions).to_have_count(2)
-        await expect(mentions.first).to_have_attribute("title", "u-1")
-        await expect(mentions.last).to_have_attribute("title", "\u05d1.2")
-        await assert_clean(alice.page)
-        await alice.say("@u-1: ok")
-        await expect(alice.log.last.locator("bdi").last).to_have_text(name)
-    async with connect(server.url, token=mint("u-3", name=f"Ann {EVIL}\u202e\n@all")) as other:
-        await other.publish("room:mentioned", {"text": "me too"})
-        await expect(mentions.first).to_have_text(f"{name} (u-1)")
-    assert await alice.page.locator("img").count() == 0
-
-
-async def test_two_of_one_name_are_told_apart(visit: Visit, server: ServerProcess) -> None:
-    async with (
-        connect(server.url, token=mint("ann-1", name="Ann")) as one,
-        connect(server.url, token=mint("ann-2", name="Ann")) as other,
-    ):
-        await one.publish("room:namesakes", {"text": "before"})
-        alice = await visit("alice", "namesakes")
-        await alice.sees(["before"])
-        heads = alice.log.locator(".head bdi")
-        await expect(heads).to_have_text(["Ann"])
-        await other.publish("room:namesakes", {"text": "another"})
-        await alice.sees(["before", "another"])
-        await expect(heads).to_have_text(["Ann", "ann-1", "Ann", "ann-2"])
-        await assert_clean(alice.page)
-
-
-async def test_two_whose_names_look_alike_are_told_apart(
-    visit: Visit, server: ServerProcess
-) -> None:
-    alike = "\u0410li\u0441\u0435"  # in which three letters are Cyrillic
-    async with (
-        connect(server.url, token=mint("a-1", name="Alice")) as one,
-        connect(server.url, token=mint("a-2", name=alike)) as other,
-        connect(server.url, token=mint("\u0435ve")) as eve,
-        connect(server.url, token=mint("a-3", name="Alicia")) as third,
-    ):
-        for publisher in (one, third):
-            await publisher.publish("room:alike", {"text": "hello"})
-        bob, ben = await visit("bob", "alike"), await visit("eve", "alike")
-        heads = bob.log.locator(".head bdi")
-        await expect(heads).to_have_text(["Alice", "Alicia"])
-        await other.publish("room:alike", {"text": "hello"})
-        await expect(heads).to_have_text(["Alice", "a-1", "Alicia", alike, "a-2"])
-        # Where the ids look alike, too, what is foreign in them is spelled.
-        await eve.publish("room:alike", {"text": "@a-2"})
-        await ben.say("I am Eve")
-        await expect(heads).to_have_text(
-            [*("Alice", "a-1", "Alicia", alike, "a-2"), "\u0435ve", "[U+0435]ve", "eve", "eve"]
-        )
-        await expect(bob.log.nth(3).locator(".text bdi")).to_have_text(f"@{alike} (a-2)")
-        await assert_clean(bob.page)
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "alike"),
-    [
-        ("Alice", "\u0391lice", True),  # Greek
-        ("Alice", "AIice", True),  # with a capital i
-        ("Cope", "\u0421\u043e\u0440\u0435", True),  # all Cyrillic
-        ("BOB", "B0B ", True),
-        ("Amy", "A\u200dmy", True),  # with a joiner, which nobody sees
-        ("Amy", "Arny", True),
-        ("Ben", "\uff22en", True),  # in full width
-        ("Eva", "\u00c9va", False),
-        ("Ivan", "\u0418\u0432\u0430\u043d", False),
-        ("alice", "Alice", False),
-    ],
-)
-async def test_what_looks_alike(page: Page, one: str, other: str, alike: bool) -> None:
-    same = await page.evaluate(
-        """async (names) => {
-          const { skeleton } = await import("/static/lookalikes.js");
-          return new Set(names.map(skeleton)).size === 1;
-        }""",
-        [one, other],
-    )
-    assert same is alike
-
-
-async def test_where_presence_is_off_nobody_is_counted(visit: Visit) -> None:
-    alice = await visit("alice", "unsocial")
-    await alice.say("hello")
-    await alice.sees(["hello"])
-    await expect(alice.page.locator("#people-button")).to_be_hidden()
-
-
-async def test_a_name_that_is_written_out_mentions(visit: Visit, social: ServerProcess) -> None:
-    alice = await visit("alice", "named", at=social)
-    async with (
-        connect(social.url, token=mint("u-21", name="Bob B.")) as bob,
-        connect(social.url, token=mint("u-22", name="Ann")) as ann,
-        connect(social.url, token=mint("u-23", name="Ann Smith")) as smith,
-        connect(social.url, token=mint("carl")) as carl,
+        connect(server.url, token=mint("u-21", name="Bob B.")) as bob,
+        connect(server.url, token=mint("u-22", name="Ann")) as ann,
+        connect(server.url, token=mint("u-23", name="Ann Smith")) as smith,
+        connect(server.url, token=mint("carl")) as carl,
     ):
         for one in (bob, ann, smith, carl):
             await one.publish("room:named", {"text": "I am here"})
@@ -309,9 +194,9 @@ async def test_a_name_that_is_written_out_mentions(visit: Visit, social: ServerP
         await alice.field.fill("")
 
 
-async def test_mentions_are_completed_and_told(visit: Visit, social: ServerProcess) -> None:
-    alice = await visit("alice", "mention", at=social)
-    bob = await visit(at=social)
+async def test_mentions_are_completed_and_told(visit: Visit, server: ServerProcess) -> None:
+    alice = await visit("alice", "mention")
+    bob = await visit()
     await bob.sign_in("u-17", "mention", name="Bob B.")
     await bob.page.evaluate(NOTIFY)
     await bob.say("I am here")
@@ -354,12 +239,12 @@ async def test_mentions_are_completed_and_told(visit: Visit, social: ServerProce
 
 
 async def test_the_browser_itself_shows_a_notification(
-    visit: Visit, social: ServerProcess, whole_browser: Browser
+    visit: Visit, server: ServerProcess, whole_browser: Browser
 ) -> None:
-    alice = await visit("alice", "loud", at=social)
-    bob = await visit("bob", "loud", at=social, using=whole_browser)
+    alice = await visit("alice", "loud")
+    bob = await visit("bob", "loud", using=whole_browser)
     assert await bob.page.evaluate("Notification.permission") == "default"
-    await bob.page.context.grant_permissions(["notifications"], origin=social.url)
+    await bob.page.context.grant_permissions(["notifications"], origin=server.url)
     await bob.page.evaluate(COUNTED)
     await alice.say("hello @bob, nobody is told who looks")
     await expect(bob.log).to_have_count(1)
@@ -375,73 +260,3 @@ async def test_the_browser_itself_shows_a_notification(
     await bob.page.evaluate(PRESS)
     await bob.page.wait_for_function("() => location.hash === '#room=loud&seq=3'")
     await bob.page.evaluate(HIDE, False)
-
-
-async def test_who_may_not_write_is_told_where_one_writes(visit: Visit) -> None:
-    # Of a token that names no rooms only the server knows.
-    async with running(environ={"CHAT_AUTH__DEFAULT_TOPICS__PUBLISH": "[]"}) as server:
-        alice = await visit("alice", "read-only", at=server)
-        await expect(alice.field).to_have_attribute("placeholder", ASKED)
-        await alice.say("may I?")
-        await expect(alice.field).to_have_attribute("placeholder", READ_ONLY)
-        await alice.outbox.get_by_role("button", name="Delete").click()
-        await alice.go("other")
-        await expect(alice.field).to_have_attribute("placeholder", ASKED)
-        await alice.go("read-only")
-        await expect(alice.field).to_have_attribute("placeholder", READ_ONLY)
-
-
-async def test_whose_token_does_not_allow_to_write_is_told_before(
-    visit: Visit, server: ServerProcess
-) -> None:
-    alice = await visit()
-    rights = {"subscribe": ["room:**"], "publish": ["room:*:{sub}", "room:open:**"]}
-    await alice.sign_in("alice", "news", **rights)
-    for room, told in (
-        ("news", READ_ONLY),
-        ("news:alice", ASKED),
-        ("news:bob", READ_ONLY),
-        ("a:b:alice", READ_ONLY),
-        ("open", READ_ONLY),
-        ("open:any:thing", ASKED),
-    ):
-        await alice.go(room)
-        await expect(alice.field).to_have_attribute("placeholder", told)
-    bob = await visit()
-    await bob.sign_in("bob+test@example.org", "closed", subscribe=[], publish=["room:{sub}"])
-    await expect(bob.field).to_have_attribute("placeholder", "You are not allowed to write here.")
-    await bob.go("bob~2Btest@example.org")
-    own = "Write a message as \u2068bob+test@example.org\u2069"
-    await expect(bob.field).to_have_attribute("placeholder", own)
-
-
-async def test_who_may_neither_read_nor_write_is_told_so(visit: Visit) -> None:
-    alice = await visit()
-    denied = "You are not allowed to write here."
-    await alice.sign_in("alice", "closed", subscribe=[], publish=[])
-    await expect(alice.page.locator("#room-error")).to_have_text(
-        "#closed: You are not allowed to read here. Your token allows you to read nothing."
-    )
-    await expect(alice.field).to_have_attribute("placeholder", denied)
-    await alice.say("may I?")
-    await expect(alice.outbox).to_contain_text(f"Not sent. {denied} Try again")
-    await expect(alice.field).to_have_attribute("placeholder", denied)
-    await alice.outbox.get_by_role("button", name="Delete").click()
-
-
-async def test_the_end_of_a_sign_in_is_told_before(visit: Visit) -> None:
-    alice = await visit()
-    await alice.sign_in("alice", "ending", ttl_seconds=100)
-    await expect(alice.page.locator("#ending")).to_contain_text("Your sign-in ends at")
-
-
-async def test_one_may_try_to_connect_at_once(visit: Visit) -> None:
-    async with running() as server:
-        alice = await visit("alice", "again", at=server)
-        await alice.page.context.set_offline(True)
-        retry = alice.page.get_by_role("button", name="Try now")
-        await alice.page.evaluate("() => window.dispatchEvent(new Event('offline'))")
-        await expect(retry).to_be_visible()
-        await alice.page.context.set_offline(False)
-        await alice.online()
-        await expect(retry).to_be_hidden()

@@ -66,7 +66,7 @@ async def test_a_session_that_has_expired_is_not_asked_about(visit: Visit) -> No
 
 
 async def test_the_page_works_where_storage_is_blocked(visit: Visit) -> None:
-    alice = await visit()
+    alice = await visit(alone=True)
     await alice.page.add_init_script(BLOCKED)
     await alice.page.reload()
     await expect(alice.page.get_by_label("Token")).to_be_visible()

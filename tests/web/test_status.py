@@ -128,3 +128,15 @@ async def test_a_network_that_is_away_is_told(visit: Visit) -> None:
     await alice.page.context.set_offline(False)
     await alice.online()
     await alice.sees(["later"])
+
+
+async def test_one_may_try_to_connect_at_once(visit: Visit) -> None:
+    async with running() as server:
+        alice = await visit("alice", "again", at=server)
+        await alice.page.context.set_offline(True)
+        retry = alice.page.get_by_role("button", name="Try now")
+        await alice.page.evaluate("() => window.dispatchEvent(new Event('offline'))")
+        await expect(retry).to_be_visible()
+        await alice.page.context.set_offline(False)
+        await alice.online()
+        await expect(retry).to_be_hidden()
