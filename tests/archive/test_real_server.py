@@ -126,7 +126,8 @@ async def talk_for_ever(url: str, acknowledged: dict[str, dict[int, str]]) -> No
         number = 0
         while True:
             topic, text = f"room:{number % 7}", f"text {number}"
-            place = await chat.publish(topic, text)
+            # The worker that is killed may be the client's.
+            place = await chat.publish(topic, text, key=text, wait=True)
             acknowledged.setdefault(topic, {})[place.seq] = text
             number += 1
 
