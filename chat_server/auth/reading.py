@@ -19,10 +19,16 @@ def read_unverified(token: str) -> tuple[Any, Any]:
     return _decoded(header), _decoded(rest.partition(".")[0])
 
 
-def names_in(token: str) -> dict[str, str]:
-    """Return the issuer and the key id that a token claims, for a log line about its refusal."""
+def names_in(token: str, user: str = "") -> dict[str, str]:
+    """Return the issuer and the key id that a token claims, for a log line about its refusal.
+
+    Args:
+        token: the token.
+        user: the token's user, if verified; a field of its own.
+    """
     header, payload = read_unverified(token) if len(token) <= MAX_TOKEN_BYTES else (None, None)
-    return {"issuer": _name(payload, "iss"), "kid": _name(header, "kid")}
+    names = {"user": shown(user)} if user else {}
+    return {**names, "issuer": _name(payload, "iss"), "kid": _name(header, "kid")}
 
 
 def _name(part: Any, key: str) -> str:

@@ -130,7 +130,7 @@ class Verifier:
                 await self._denials.renew()
             self._denials.check(claims)
         except ChatError as error:
-            error.log_fields = names_in(token)
+            error.log_fields = names_in(token, error.user)
             raise
         return claims
 
@@ -156,7 +156,7 @@ class Verifier:
                 return None
             self._denials.check(claims)
         except ChatError as error:
-            error.log_fields = names_in(token)
+            error.log_fields = names_in(token, error.user)
             raise
         return claims
 

@@ -11,6 +11,7 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from ..auth.denials import Denial, List
+from ..auth.patterns import check_pattern
 from ..orders import MAX_ORDERS, Entry, OrderStore
 from ..protocol.commands import Delete
 from ..protocol.errors import BadRequest, NotFound, TooLarge, Unavailable
@@ -335,8 +336,11 @@ class Office:
         """Return connections of all workers.
 
         Raises:
+            BadRequest: the topic is not well-formed, as a pattern is not.
             Forbidden, Unavailable: as `nodes`.
         """
+        if query.topic is not None:
+            check_topic(query.topic)
         # An operator who may not see addresses may not probe them with a filter either.
         if query.topic is not None and query.address is None:
             operator.require(query.topic)
@@ -371,8 +375,14 @@ class Office:
         """Return topics with subscribers on any worker.
 
         Raises:
+            BadRequest: the pattern is not well-formed.
             Unavailable: as `nodes`.
         """
+        if query.topic is not None:
+            try:
+                check_pattern(query.topic)
+            except ValueError as error:
+                raise BadRequest(f"topic: {error}") from None
         question = Topics(query, operator.patterns, operator.name)
         replies, missing = await self._ask("topics", question)
         merged = merge(await rows_of(replies, Found[TopicRow]), query.limit)

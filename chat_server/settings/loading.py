@@ -258,16 +258,19 @@ def _read_value(file: str) -> str:
     """Return the text of a file without the line end that editors and `echo` leave.
 
     Raises:
-        ValueError: the file cannot be read; the message says why.
+        ValueError: the file cannot be read, or is no text; the message says why.
     """
     try:
         content = read_file(file, MAX_VALUE_BYTES)
-        return content.decode().removeprefix("\ufeff").rstrip("\r\n")
+        text = content.decode().removeprefix("\ufeff").rstrip("\r\n")
     except UnicodeDecodeError:
         raise ValueError("the file that it names is not encoded in UTF-8") from None
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise ValueError(f"the file that it names cannot be read: {reason}") from None
+    if "\0" in text:  # No variable can hold one, so nobody else has this value.
+        raise ValueError("the file that it names holds a NUL: is it encoded in UTF-16?")
+    return text
 
 
 def _nest(path: list[str], value: object) -> dict[str, Any]:

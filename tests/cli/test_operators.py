@@ -107,7 +107,8 @@ async def test_a_history_is_purged_once_that_is_confirmed(served: Served) -> Non
     async with await member(served, "ada", "room:a") as ada:
         await ada.ok(type="publish", topic="room:a", data="secret")
         code, _, err = await call(served, "purge", "room:a", "--reason", "x")
-        assert (code, "Delete all that was said in 'room:a'" in err) == (1, True)
+        assert (code, "Delete all that was said in 'room:a'" in err) == (2, True)
+        assert err.endswith("give --yes\n")
         assert len((await served.node.log.history("room:a", limit=9)).events) == 1
         answer = await call(served, "purge", "room:a", "--reason", "x", "--yes")
         assert answer == (0, "1 worker has obeyed, 1 connections\n", "")

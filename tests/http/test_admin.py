@@ -357,6 +357,16 @@ async def test_a_purge_whose_subscribers_cannot_be_told_says_that_all_is_gone(
 
 
 @pytest.mark.parametrize(
+    "path", ["connections?topic=room:*", "connections?topic=a b", "topics?topic=[", "topics?topic="]
+)
+async def test_a_filter_that_nothing_can_fit_is_refused(path: str) -> None:
+    """An empty list would say that nobody is there."""
+    async with client() as http:
+        body = await problem(await look(http, path), 400, "bad_request")
+        assert body["detail"].startswith("topic: must ")
+
+
+@pytest.mark.parametrize(
     ("verb", "fields", "wrong"),
     [
         # Taken as it is, the first would revoke all that were ever issued.

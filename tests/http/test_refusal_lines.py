@@ -1,6 +1,7 @@
 """What the log says of refused tokens and of floods: where they come from, and never the token."""
 
 import logging
+import sys
 import time
 from typing import Any
 
@@ -8,6 +9,7 @@ import jwt
 import pytest
 
 from chat_server.app import create_app
+from chat_server.auth.denials import Denial
 from chat_server.logs import SHOWN, TextFormatter
 from tests.rig.chat_client import chat
 from tests.rig.raw_client import RawClient, request
@@ -106,3 +108,14 @@ async def test_a_page_that_may_ask_nothing_is_told_of_with_its_host(
     [line] = lines(caplog, "a page's request was refused with 403: origin: is not allowed here")
     assert "the proxy must pass on Host: see docs/proxies.md" in line["message"]
     assert (line["origin"], line["host"]) == ("http://chat.example", "127.0.0.1")
+
+
+async def test_a_blocked_user_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with serving(make_settings()) as served:
+        headers = {"Authorization": f"Bearer {mint('eve')}"}
+        served.node.denials.put("users", "eve", Denial(sys.maxsize, 0, "op", "spam"))
+        answer = await request(served.port, "GET", "/api/topics/a/messages", headers=headers)
+        assert answer.status == 403
+    [line] = lines(caplog, "a token from 127.0.0.1 is not accepted: user: is blocked: spam")
+    assert line["user"] == "eve"

@@ -280,6 +280,8 @@ def test_a_variable_may_name_a_file_with_the_value(tmp_path: Path) -> None:
     [
         (None, "the file that it names cannot be read: No such file or directory"),
         (b"\xff", "the file that it names is not encoded in UTF-8"),
+        ("é".encode("utf-16-be") * 9, "the file that it names is not encoded in UTF-8"),
+        (b"s\0" * 32, "the file that it names holds a NUL: is it encoded in UTF-16?"),
         (b"x" * 70_000, "the file that it names cannot be read: it has more than 65536 bytes"),
     ],
 )
