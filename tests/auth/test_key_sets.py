@@ -190,6 +190,14 @@ async def test_a_key_serves_its_own_algorithm_only(server: KeyServer, clock: Man
     assert server.requests == 3
 
 
+async def test_keys_of_two_types_may_share_a_kid(server: KeyServer, clock: ManualClock) -> None:
+    server.publish(jwk("RSA", kid="one"), jwk("P-256", kid="one"))
+    subject = Verifier(settings(server.url, "RS256", "ES256"), clock)
+    for algorithm, key in (("RS256", "RSA"), ("ES256", "P-256")):
+        assert (await subject.verify(sign(algorithm, PRIVATE[key], kid="one"))).sub == "alice"
+    assert server.requests == 1
+
+
 async def test_a_token_without_kid_needs_a_single_key(
     subject: Verifier, server: KeyServer, clock: ManualClock
 ) -> None:
