@@ -5,12 +5,13 @@
 
 import asyncio
 import os
+from types import ModuleType
 from typing import Any, ClassVar
 
 import msgspec
 from msgspec.structs import replace
 
-from chat_server import app
+from chat_server import extension
 from chat_server.auth.denials import Denial, Denials, List
 from chat_server.broker import factory, topic_log
 from chat_server.broker.memory import MemoryBroker
@@ -27,6 +28,7 @@ from chat_server.realtime.topic import Topic
 from chat_server.realtime.watchers import Watchers
 from chat_server.service.actor import Actor
 from chat_server.service.answers import Answer
+from chat_server.service.operations import OPERATIONS
 from chat_server.service.publishing import publish
 from chat_server.service.service import Service
 from chat_server.sessions.connection import Connection
@@ -173,20 +175,26 @@ def _tell_wrongly(client: Connection, packet: bytes) -> bool:
     return sum(_tell(client, packet) for _ in range(times)) > 0
 
 
-hub.Topic = BrokenTopic  # type: ignore[attr-defined]
+def _replace(module: ModuleType, name: str, value: object) -> None:
+    """Replace a name of a module, which the server must still use: else nothing would break."""
+    getattr(module, name)
+    setattr(module, name, value)
+
+
+_replace(hub, "Topic", BrokenTopic)
 if SABOTAGE == "forgets":
     hub.Hub.on_lost = hub.Hub.on_restored = _forget  # type: ignore[assignment]
 elif SABOTAGE == "swallows":
-    app.OPERATIONS = {**app.OPERATIONS, Publish: _swallow}  # type: ignore[attr-defined]
+    _replace(extension, "OPERATIONS", dict(OPERATIONS) | {Publish: _swallow})
 elif SABOTAGE == "fails":
-    app.OPERATIONS = {**app.OPERATIONS, Publish: _fail}  # type: ignore[attr-defined]
+    _replace(extension, "OPERATIONS", dict(OPERATIONS) | {Publish: _fail})
 elif SABOTAGE in ("reorders", "forgets text", "doubles", "recounts"):
-    factory.MemoryBroker = BrokenBroker  # type: ignore[attr-defined]
-    topic_log._react = _recount
+    _replace(factory, "MemoryBroker", BrokenBroker)
+    _replace(topic_log, "_react", _recount)
 elif SABOTAGE == "forgets leavers":
-    presence.Watchers = SilentWatchers  # type: ignore[attr-defined]
+    _replace(presence, "Watchers", SilentWatchers)
 elif SABOTAGE == "forgets members":
-    presence.Roster = ForgetfulRoster  # type: ignore[attr-defined]
+    _replace(presence, "Roster", ForgetfulRoster)
 elif SABOTAGE == "keeps the dead":
     Roster._end = _keep  # type: ignore[assignment,method-assign]
 elif SABOTAGE == "asks nobody again":

@@ -1,6 +1,7 @@
 """Short rounds of chaos: a server that keeps its promises passes, another is found out."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,11 +17,13 @@ from tests.chaos.schedule import plan
 from tests.chaos.system import PRESENCE_SECONDS
 
 from ..architecture.source import ROOT
+from ..rig.waiting import SECONDS
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 
 extra = pytest.mark.extra  # One round that passes and one that fails are enough for `make test`.
 
+BROKEN_SERVER = Path(__file__).parent / "broken_server.py"
 BROKEN = ("--module", "tests.chaos.broken_server", "--patience", "5")
 
 
@@ -89,6 +92,19 @@ def _found_out(done: subprocess.CompletedProcess[str], seed: int, *violations: s
     assert done.returncode == 1, done.stdout + done.stderr
     for violation in violations:
         assert f"VIOLATION (seed {seed}) {violation}" in done.stderr
+
+
+def test_the_server_has_what_every_sabotage_replaces() -> None:
+    """Most rounds below take too long for each change of the server."""
+    program = (
+        "import os, runpy, sys\n"
+        "for os.environ['SABOTAGE'] in sys.argv[1:]: runpy.run_module('tests.chaos.broken_server')"
+    )
+    sabotages = re.findall('SABOTAGE == "([^"]+)"', BROKEN_SERVER.read_text())
+    assert "swallows" in sabotages
+    command = [sys.executable, "-c", program, *sabotages, "doubles"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 @pytest.mark.parametrize(
