@@ -38,12 +38,14 @@ class AsgiConnection(ASGIWebsocketConnection):
     """Quart's side of a WebSocket, with a bounded queue, so that flow control reaches the server.
 
     Quart's own queue is unbounded and makes a text of an empty binary message. A disconnect also
-    cancels Quart's route before the route has read the messages that came earlier.
+    cancels Quart's route before the route has read the messages that came earlier. A refusal leaves
+    in one piece, because granian makes a bare 403 of one that comes in several.
     """
 
     def __init__(self, app: Quart, scope: WebsocketScope) -> None:
         self._inbox: Inbox = asyncio.Queue(maxsize=1)
         self._gone = False
+        self._refusal = b""
         state = {**(scope.get("state") or {}), INBOX_KEY: self._inbox}
         # The scheme is optional in ASGI, but Quart reads it.
         whole = {"scheme": "ws", **scope, "state": state}
@@ -55,6 +57,11 @@ class AsgiConnection(ASGIWebsocketConnection):
         async def send_or_not(event: ASGISendEvent) -> None:
             # ASGI servers raise various errors when the client is gone. Each also reports the end
             # by `receive`, and some wait for our return before they release the connection.
+            if event["type"] == "websocket.http.response.body":
+                self._refusal += event["body"]
+                if event["more_body"]:
+                    return
+                event["body"] = self._refusal
             if not self._gone:
                 try:
                     await send(event)

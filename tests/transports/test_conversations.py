@@ -87,6 +87,11 @@ class ApplicationPeer:
             if event["type"] == "websocket.close":
                 raise Ended(event["code"])
             if event["type"] == "websocket.http.response.start":
+                async with asyncio.timeout(SECONDS):
+                    body = await self._from_app.get()
+                # granian answers 403, whatever the status is, to a body of several events.
+                assert body["more_body"] is False
+                assert str(event["status"]) in body["body"].decode()
                 raise Ended(event["status"])
             assert event["type"] == "websocket.accept"
 
