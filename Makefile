@@ -39,7 +39,7 @@ test: .venv/test.stamp ## install what the tests need, and run all of them
 	@scripts/test-programs.sh
 	$(BIN)/python -m pytest -m "timing and not extra"
 	$(BIN)/python -m pytest -n 6 --dist worksteal -m "not timing and not extra" --ignore tests/web
-	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not timing and not extra" tests/web
+	$(BIN)/python -m pytest -n 4 --dist loadfile -m "not timing and not extra" tests/web
 
 test-all: test ## run the tests, and those that take long or install what others wrote
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,api,deploy,proxies,servers,stores,peers]'
