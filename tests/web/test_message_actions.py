@@ -224,6 +224,8 @@ async def test_what_is_deleted_while_one_is_elsewhere_is_told_at_enter(
     await alice.go("gone-other")
     async with connect(server.url, token=mint("alice")) as other:
         await other.delete("room:gone", 1)
+    # Whoever is back before the news is told at once.
+    await expect(alice.page.get_by_role("link", name=re.compile("#gone .*deleted"))).to_be_visible()
     await alice.go("gone")
     await alice.sees(["deleted"])
     await expect(alice.field).to_have_value("better")
