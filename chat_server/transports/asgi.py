@@ -55,13 +55,13 @@ class AsgiConnection(ASGIWebsocketConnection):
         """Run the route until it ends."""
 
         async def send_or_not(event: ASGISendEvent) -> None:
-            # ASGI servers raise various errors when the client is gone. Each also reports the end
-            # by `receive`, and some wait for our return before they release the connection.
             if event["type"] == "websocket.http.response.body":
                 self._refusal += event["body"]
                 if event["more_body"]:
                     return
                 event["body"] = self._refusal
+            # ASGI servers raise various errors when the client is gone. Each also reports the end
+            # by `receive`, and some wait for our return before they release the connection.
             if not self._gone:
                 try:
                     await send(event)

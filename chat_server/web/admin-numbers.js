@@ -6,6 +6,8 @@ const SAMPLE = /^(chat_\w+)(?:\{.*\})? (\S+)/gmu;
 const RECEIVED = "chat_messages_received_total";
 const SENT = ["chat_messages_sent_total", "chat_deliveries_total"];
 const LAG = "chat_loop_lag_seconds";
+/** The start of each worker: behind a balancer the next answer may be another server's, with numbers of its own. */
+const STARTS = "chat_process_start_seconds";
 const REFUSED = /^chat_(handshakes|tokens|rate)_(?:refused|limited)_total\{(?:reason|limit)="(\w+)".*\} (\S+)/gmu;
 const WHAT = { handshakes: "handshakes by", tokens: "tokens by", rate: "by the limit" };
 
@@ -19,7 +21,7 @@ export function sums(text) {
 }
 
 /** Return what was refused since the start, by kind and reason. */
-export function refusals(text) {
+function refusals(text) {
   const found = new Map();
   for (const [, kind, reason, value] of text.matchAll(REFUSED)) {
     const name = `${WHAT[kind]} ${reason}`;
@@ -33,15 +35,16 @@ export class Refusals {
   #before = null;
   #grown = [];
 
-  /** Add the counts of one time, and return those of the window, the largest first. */
-  add(at, counts) {
-    if (counts && this.#before) {
-      for (const [name, value] of counts) {
-        const grown = value - (this.#before.get(name) ?? 0);
+  /** Add what `/metrics` says at one time, or null; return the counts of the window, the largest first. */
+  add(at, text) {
+    const now = text && { starts: sums(text).get(STARTS), counts: refusals(text) };
+    if (now && now.starts === this.#before?.starts) {
+      for (const [name, value] of now.counts) {
+        const grown = value - (this.#before.counts.get(name) ?? 0);
         if (grown > 0) this.#grown.push([at, name, grown]);
       }
     }
-    this.#before = counts ?? this.#before;
+    this.#before = now ?? this.#before;
     this.#grown = this.#grown.filter(([when]) => when >= at - WINDOW_MS);
     const total = new Map();
     for (const [, name, grown] of this.#grown) total.set(name, (total.get(name) ?? 0) + grown);
@@ -83,10 +86,9 @@ export class Numbers {
     const before = this.#before;
     this.#before = metrics && { at, metrics };
     return (name) => {
-      if (!before || !metrics) return null;
+      if (!before || !metrics || at <= before.at || metrics.get(STARTS) !== before.metrics.get(STARTS)) return null;
       const grown = (metrics.get(name) ?? 0) - (before.metrics.get(name) ?? 0);
-      // Without a supervisor each worker answers with its own numbers, and a restart begins at 0.
-      return grown < 0 || at <= before.at ? null : (1000 * grown) / (at - before.at);
+      return (1000 * grown) / (at - before.at);
     };
   }
 }

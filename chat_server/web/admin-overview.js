@@ -1,7 +1,7 @@
 /** The state of the server: workers, numbers and warnings. */
 
 import { sentence } from "./admin-api.js";
-import { Numbers, Refusals, refusals, sums } from "./admin-numbers.js";
+import { Numbers, Refusals, sums } from "./admin-numbers.js";
 import { Plot } from "./admin-plot.js";
 import { $, moment, since, table } from "./admin-view.js";
 import { element, inert } from "./text.js";
@@ -56,7 +56,7 @@ export class Overview {
     const [nodes, health, metrics] = await Promise.all(questions);
     if (!this.#open) return;
     this.#numbers.add(Date.now(), nodes, health, metrics && sums(metrics));
-    const refused = this.#refusals.add(Date.now(), metrics && refusals(metrics));
+    const refused = this.#refusals.add(Date.now(), metrics);
     const parts = refused.map(([what, count]) => `${what} ${count.toLocaleString()}`);
     $("refused").textContent = parts.length ? `Refused: ${parts.join(", ")}. The log names addresses and users.` : "";
     if (!nodes) this.#showInstead(health);

@@ -260,6 +260,33 @@ async def test_what_is_refused_is_counted_by_reason(olga: Visitor, server: Serve
     await until_async(told)
 
 
+OF_TWO_SERVERS = """async () => {
+  const { Numbers, Refusals, sums } = await import("/admin/admin-numbers.js");
+  const text = (start, count) => [
+    `chat_process_start_seconds{worker="1"} ${start}`,
+    `chat_tokens_refused_total{reason="signature"} ${count}`,
+    `chat_messages_received_total ${count}`,
+  ].join("\\n");
+  const [numbers, refusals] = [new Numbers(), new Refusals()];
+  const answers = [[1, 7], [2, 1000], [1, 8], [1, 10], [2, 1001], [2, 1002]];
+  const told = answers.map(([start, count], at) => {
+    numbers.add(1000 * at, null, null, sums(text(start, count)));
+    return refusals.add(1000 * at, text(start, count));
+  });
+  return [told.at(-1), numbers.lines.received.map(([, value]) => value)];
+}"""
+
+
+async def test_the_difference_of_two_servers_is_no_growth(
+    olga: Visitor, server: ServerProcess
+) -> None:
+    """As behind a balancer, where each answer may be another server's."""
+    await olga.page.goto(f"{server.url}/admin")
+    refused, received = await olga.page.evaluate(OF_TWO_SERVERS)
+    assert refused == [["tokens by signature", 3]]
+    assert received == [None, None, None, 2, None, 1]
+
+
 async def test_a_worker_that_is_cut_off_shows_what_its_server_knows(
     olga: Visitor, server: ServerProcess
 ) -> None:
